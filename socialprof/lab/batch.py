@@ -6,7 +6,7 @@
 __all__ = ['PROFILES', 'ENVIRONMENT', 'UsageError', 'grids', 'points', 'Planned', 'planned', 'plan', 'failed_path', 'execute',
            'run_batch']
 
-# %% ../../nbs/lab/03_batch.ipynb #c0b570f7
+# %% ../../nbs/lab/03_batch.ipynb #62c9c7ae
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 from ..core.config import fingerprint, reports_dir, root, write_json
 from .results import (SIMULATED, checked, is_current, notebook_path, paper_module, parameters_of,
-                                    result_path, results_fingerprint, run_key, source_folder, source_of)
+                                    result_path, results_fingerprint, run_key, source_of)
 
 # %% ../../nbs/lab/03_batch.ipynb #cd815074
 PROFILES = ('quick', 'standard', 'paper')
@@ -37,7 +37,7 @@ def points(
     axes = [value if isinstance(value, list) else [value] for value in entry.values()]
     return [dict(zip(entry, values, strict=True)) for values in product(*axes)]
 
-# %% ../../nbs/lab/03_batch.ipynb #e6ead94e
+# %% ../../nbs/lab/03_batch.ipynb #67059cdd
 @dataclass(frozen=True)
 class Planned:
     "A run of a batch."
@@ -54,7 +54,7 @@ class Planned:
 def planned(notebook: str, told: dict) -> Planned:
     "Check the parameters of one run and see whether it is done: its result is current and its page is there."
     parameters = checked(told, parameters_of(notebook_path(notebook)), notebook)
-    paper, source = notebook.split('/')[0], source_of(notebook.split('/')[0], parameters)
+    source = source_of(notebook.split("/")[0], parameters)
     path = result_path(notebook, parameters, source)
     inputs = results_fingerprint(path.parent.parent) if 'task' not in parameters else ''
     key = run_key(notebook, parameters, source['fingerprint'], inputs)

@@ -8,12 +8,12 @@ __all__ = ['SIMULATED', 'PACKAGES', 'Parameter', 'notebook_path', 'parameters_of
            'versions', 'commit', 'results_fingerprint', 'Run', 'score_rows', 'finish', 'is_current', 'load_results',
            'load_predictions']
 
-# %% ../../nbs/lab/00a_results.ipynb #477e3085
+# %% ../../nbs/lab/00a_results.ipynb #f66d4c5c
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import import_module, metadata
 from pathlib import Path
-import ast, json, os, platform, resource, subprocess, sys, time
+import ast, json, platform, resource, subprocess, sys, time
 import pandas as pd
 from ..core.config import atomic_path, fingerprint, read_json, reports_dir, root, write_json
 from .metrics import METRICS, estimate
@@ -185,7 +185,7 @@ class Run:
         shown = {k: v for k, v in self.parameters.items() if k not in {'reports', 'source', *self.source.get('effects', {})} and v != ''}
         return source + '\n\n' + ' · '.join(f'{k} = `{v}`' for k, v in shown.items())
 
-# %% ../../nbs/lab/00a_results.ipynb #5157864b
+# %% ../../nbs/lab/00a_results.ipynb #0a30e60d
 def score_rows(
     predictions: pd.DataFrame,  # method, split, fold, seed, user, y, predicted; y is missing where it is hidden
     seconds: dict | None = None,
@@ -216,7 +216,7 @@ def finish(
         source=self.source, models=models or {}, versions=versions(), commit=commit(),
         notebook_hash=notebook_fingerprint(notebook_path(self.notebook)), status='done',
         key=run_key(self.notebook, self.parameters, self.source['fingerprint'], self.inputs),
-        finished=datetime.now(timezone.utc).isoformat(timespec='seconds'), **more)
+        finished=datetime.now(UTC).isoformat(timespec='seconds'), **more)
     write_json(self.path, result)
     return result
 
