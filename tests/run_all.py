@@ -54,18 +54,19 @@ class Checks:
         return {'notebooks clean': self.clean, 'export in sync': self.export}
 
     def others(self):
-        "Checks that run beside each other, those that take long first."
-        notebooks = [p.relative_to(ROOT).as_posix() for p in sorted((ROOT / 'nbs').rglob('*.ipynb'))
+        "Checks that run beside each other: quick ones first, for the reader; then, for the clock, the long ones before the short."
+        notebooks = [p.relative_to(ROOT).as_posix() for p in (ROOT / 'nbs').rglob('*.ipynb')
                      if not any(part[0] in '._' for part in p.relative_to(ROOT).parts)]
+        notebooks.sort(key=lambda n: ({'core': 0, 'learn': 1, 'lab': 3}.get(Path(n).parts[1], 2), n))
         runs = [n for n in notebooks if Path(n).name.startswith('run_')]
-        python = sys.executable
+        ruff = [BIN / 'ruff', 'check', '--no-cache', '--output-format', 'concise']
         return {
+            'ruff socialprof': lambda: self.command(*ruff, 'socialprof'),
+            'ruff tests docs': lambda: self.command(*ruff, 'tests', 'docs'),
+            'README in sync': lambda: self.command(sys.executable, ROOT / 'docs' / 'readme.py', '--check'),
             'pytest': self.pytest,
+            **{f'nbdev_test {n}': lambda n=n: self.nbdev_test(n) for n in notebooks if n not in runs},
             **{f'papermill {n}': lambda n=n: self.papermill(n) for n in runs},
-            **{f'nbdev_test {n}': lambda n=n: self.nbdev_test(n) for n in reversed(notebooks) if n not in runs},
-            'README in sync': lambda: self.command(python, ROOT / 'docs' / 'readme.py', '--check'),
-            'ruff socialprof': lambda: self.command(BIN / 'ruff', 'check', '--no-cache', 'socialprof'),
-            'ruff tests docs': lambda: self.command(BIN / 'ruff', 'check', '--no-cache', 'tests', 'docs'),
         }
 
     def command(self, *args, cwd=ROOT, **env) -> Outcome:
@@ -149,6 +150,7 @@ def main() -> int:
     parser.add_argument('words', nargs='*', metavar='WORD', help='run only checks whose name holds one of these')
     parser.add_argument('--slow', action='store_true', help='run the cells flagged slow, too')
     told = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))      # so that what was started is ended, too
     done = []
     def note(name, found, seconds):
         done.append(found)

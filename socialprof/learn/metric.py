@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-# %% ../../nbs/learn/00_metric.ipynb #2772b7c5
+# %% ../../nbs/learn/00_metric.ipynb #bf44d3d9
 def squared_distances(
     a: Tensor,                # [..., n, d]
     b: Tensor | None = None,  # [..., m, d]; None = a itself
@@ -26,7 +26,8 @@ def paired_distances(
     b: Tensor,  # [..., n, d]
 ) -> Tensor:    # [..., n]
     "d² between row i of `a` and row i of `b`."
-    return (a - b).square().sum(-1)
+    difference = a - b
+    return torch.linalg.vecdot(difference, difference)
 
 # %% ../../nbs/learn/00_metric.ipynb #d06ad102
 def masked_mean(
@@ -116,7 +117,7 @@ def random_negatives(
     def mine(rows): return choose(class_pairs(labels, allowed, rows)[1], draws[..., rows])
     return _by_rows(mine, labels.shape[-1], labels.numel())
 
-# %% ../../nbs/learn/00_metric.ipynb #4469d48e
+# %% ../../nbs/learn/00_metric.ipynb #14fcb2ab
 def nearest(
     distances: Tensor,   # [..., n, m]
     candidates: Tensor,  # bool [..., n, m]
@@ -138,4 +139,7 @@ def rows_at(
     index: Tensor,    # int64 [..., k]
 ) -> Tensor:          # [..., k, d]
     "The rows of each set that a miner picked."
-    return vectors.gather(-2, index.unsqueeze(-1).expand(*index.shape, vectors.shape[-1]))
+    n, d = vectors.shape[-2:]
+    first = n * torch.arange(math.prod(index.shape[:-1]), device=index.device)
+    flat = index.reshape(len(first), index.shape[-1]) + first[:, None]
+    return vectors.reshape(-1, d).index_select(0, flat.reshape(-1)).reshape(*index.shape, d)

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['TUNINGS', 'LEARNING_RATES', 'head_modules', 'unknown_tuning', 'adapt', 'set_dropout', 'trainable', 'check_texts',
            'encode_labels', 'tokenise', 'choose_precision', 'make_loss', 'positive_weights', 'logits_of',
-           'TunerSettings', 'training_arguments', 'train', 'settings_of', 'TunedClassifier', 'save_tuned', 'body_of',
-           'load_tuned', 'FineTuner']
+           'TunerSettings', 'last_checkpoint', 'training_arguments', 'train', 'settings_of', 'TunedClassifier',
+           'save_tuned', 'body_of', 'load_tuned', 'FineTuner']
 
-# %% ../../nbs/learn/01_peft.ipynb #e689cfc4
+# %% ../../nbs/learn/01_peft.ipynb #3d1ca677
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-import random, re, shutil, tempfile, warnings
+import random, shutil, tempfile, warnings
 
 import numpy as np
 import pandas as pd
@@ -51,7 +51,7 @@ def _linear_names(model) -> list[str]:
     "Last parts of the names of the linear layers, for an error message."
     return sorted({name.rpartition('.')[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)})
 
-# %% ../../nbs/learn/01_peft.ipynb #7b61bf72
+# %% ../../nbs/learn/01_peft.ipynb #83592c97
 def adapt(
     model,                # a transformers sequence classifier, changed in place
     tuning='lora',        # 'lora', 'head' or 'full'
@@ -69,7 +69,10 @@ def adapt(
         return model
     config = LoraConfig(task_type='SEQ_CLS', r=rank, lora_alpha=alpha, lora_dropout=dropout,
                         target_modules=target_modules, modules_to_save=heads)
-    try: return get_peft_model(model, config)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', FutureWarning)   # peft asks transformers for a name that it will lose
+            return get_peft_model(model, config)
     except ValueError as error:
         raise ValueError(f'target_modules={target_modules!r} fits no layer of this {model.config.model_type} model; '
                          f"name some of {', '.join(_linear_names(model))}, or 'all-linear'") from error
@@ -93,7 +96,7 @@ def trainable(
     number, total = count(lambda name, p: p.requires_grad), count(lambda name, p: True)
     return dict(trainable=number, total=total, share=number / total, lora=count(lambda name, p: 'lora_' in name))
 
-# %% ../../nbs/learn/01_peft.ipynb #0538024a
+# %% ../../nbs/learn/01_peft.ipynb #d978e31c
 def check_texts(
     X,  # any sequence of strings
 ) -> list[str]:
@@ -105,6 +108,7 @@ def check_texts(
             raise TypeError(f'text {i}: expected a string, found {type(text).__name__} ({str(text)[:40]}); join, fill or drop it')
     return [text.encode('utf-8', 'replace').decode() for text in texts]   # half a surrogate pair, as cut tweets have, becomes '?'
 
+# %% ../../nbs/learn/01_peft.ipynb #340da490
 def encode_labels(
     y,                 # [n] labels, or 0/1 [n, L] when several may be true at once
     n,                 # how many texts there are
@@ -161,7 +165,7 @@ def choose_precision(
     if torch.cuda.is_available(): return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp32'
     return 'bf16' if torch.cpu.get_capabilities().get('amx_bf16') else 'fp32'
 
-# %% ../../nbs/learn/01_peft.ipynb #3011f2cd
+# %% ../../nbs/learn/01_peft.ipynb #c3500814
 def make_loss(
     multilabel=False,  # binary cross-entropy a label, else cross-entropy over classes
     pos_weight=None,   # [L] weights of the positives
@@ -175,6 +179,7 @@ def make_loss(
         return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.float(), pos_weight=held)
     return loss
 
+# %% ../../nbs/learn/01_peft.ipynb #c96f43b2
 def positive_weights(
     pos_weight,  # None, 'balanced' = negatives / positives of each label, or [L] numbers
     targets,     # 0/1 [n, L]
@@ -190,7 +195,7 @@ def positive_weights(
         raise ValueError(f'pos_weight: expected {targets.shape[1]} numbers, one a label, found shape {weights.shape}')
     return weights.tolist()
 
-# %% ../../nbs/learn/01_peft.ipynb #2e46c358
+# %% ../../nbs/learn/01_peft.ipynb #38bb5384
 def logits_of(
     model,             # a sequence classifier, in eval mode
     rows,              # what `tokenise` returned
@@ -207,12 +212,6 @@ def logits_of(
             inputs = collate([rows[i] for i in batch]).to(model.device)
             out[batch] = model(**inputs).logits.float().cpu().numpy()
     return out
-
-def _last_checkpoint(folder: Path) -> str | None:
-    "The newest whole checkpoint: the Trainer writes `trainer_state.json` last."
-    number = lambda path: int(re.search(r'\d+$', path.name)[0])
-    whole = [p for p in folder.glob('checkpoint-*') if (p / 'trainer_state.json').is_file() and (p / 'trainer_state.json').stat().st_size]
-    return str(max(whole, key=number)) if whole else None
 
 # %% ../../nbs/learn/01_peft.ipynb #e9061d33
 class TunerSettings(BaseEstimator):
@@ -247,7 +246,18 @@ class TunerSettings(BaseEstimator):
         for name, value in list(locals().items()):
             if name != 'self': setattr(self, name, value)
 
-# %% ../../nbs/learn/01_peft.ipynb #90927afc
+# %% ../../nbs/learn/01_peft.ipynb #d7307ee6
+def last_checkpoint(
+    folder: Path,  # of one job
+) -> str | None:
+    "The newest whole checkpoint; half ones are deleted. The Trainer writes `trainer_state.json` last."
+    whole = []
+    for path in folder.glob('checkpoint-*'):
+        try: whole.append((read_json(path / 'trainer_state.json')['global_step'], str(path)))
+        except (OSError, ValueError, KeyError): shutil.rmtree(path)
+    return max(whole)[1] if whole else None
+
+# %% ../../nbs/learn/01_peft.ipynb #5fbd34ba
 def training_arguments(
     settings,   # a TunerSettings
     folder,     # for checkpoints
@@ -264,6 +274,7 @@ def training_arguments(
         save_strategy='epoch' if keep else 'no', save_total_limit=1, logging_strategy='epoch', report_to=settings.report_to,
         disable_tqdm=not settings.progress, use_cpu=not cuda, dataloader_pin_memory=cuda, remove_unused_columns=False)
 
+# %% ../../nbs/learn/01_peft.ipynb #05b61000
 def train(
     settings,   # a TunerSettings
     model,      # with its trainable parameters chosen
@@ -282,7 +293,9 @@ def train(
     if not settings.progress: trainer.remove_callback(PrinterCallback)
     # without dropout torch would pick its fused attention, whose backward pass is slow in bf16 on CPUs
     with sdpa_kernel(SDPBackend.MATH) if model.device.type == 'cpu' else nullcontext():
-        trainer.train(resume_from_checkpoint=_last_checkpoint(Path(folder)) if settings.resume else None)
+        trainer.train(resume_from_checkpoint=last_checkpoint(Path(folder)) if settings.resume else None)
+    if not all(torch.isfinite(p).all() for p in model.parameters() if p.requires_grad):
+        raise FloatingPointError('training diverged: weights are no longer finite; give a smaller learning_rate')
     model.eval()
     return [{key: entry[key] for key in ('epoch', 'loss', 'learning_rate')} for entry in trainer.state.log_history if 'loss' in entry]
 
@@ -345,7 +358,7 @@ class TunedClassifier(ClassifierMixin, TunerSettings):
         check_is_fitted(self, 'model_')
         return save_tuned(self, Path(folder))
 
-# %% ../../nbs/learn/01_peft.ipynb #335ac671
+# %% ../../nbs/learn/01_peft.ipynb #4f68567f
 _KEPT = ('truncated_', 'trainable_', 'history_', 'weights_')   # what a fit found out, as JSON
 
 def save_tuned(tuner: TunedClassifier, folder: Path) -> Path:
@@ -362,13 +375,12 @@ def save_tuned(tuner: TunedClassifier, folder: Path) -> Path:
         head = {name: p.detach().cpu().contiguous() for name, p in tuner.model_.named_parameters() if p.requires_grad}
         save_file(head, folder / 'head.safetensors')
     else:
-        tuner.model_.save_pretrained(folder)
-        tuner.tokenizer_.save_pretrained(folder)
+        with quiet(): tuner.model_.save_pretrained(folder); tuner.tokenizer_.save_pretrained(folder)
     write_json(folder / 'tuner.json', dict(settings=settings, local=local, classes=tuner.classes_.tolist(),
                                            **{name: getattr(tuner, name) for name in _KEPT}))
     return folder
 
-# %% ../../nbs/learn/01_peft.ipynb #59af95da
+# %% ../../nbs/learn/01_peft.ipynb #96c44366
 def body_of(
     record: dict,   # what `tuner.json` holds
     folder: Path,   # where it lies
@@ -377,13 +389,15 @@ def body_of(
     "Name or folder of the weights to start from; ValueError when they are unknown, or not those of the training."
     if record['settings']['tuning'] == 'full': return folder
     if record['local'] and model is None:
-        raise ValueError(f"{folder}: tuned from a local folder called {record['settings']['model']!r}; say where it is: load(folder, model=...)")
+        name = record['settings']['model']
+        raise ValueError(f'{folder}: tuned from a local folder called {name!r}; say where it is: load(folder, model=...)')
     model = model or record['settings']['model']
     if (found := find(model).sha256) != record['weights_']:
         raise ValueError(f"{folder}: expected weights of {model} with sha256 {record['weights_'][:12]}…, found {found[:12]}…; "
                          'put the weights of the training there, or train again')
     return model
 
+# %% ../../nbs/learn/01_peft.ipynb #e6fe5596
 def load_tuned(kind, folder: Path, model=None) -> TunedClassifier:
     "What `save_tuned` wrote, as an object of class `kind`."
     if not (folder / 'tuner.json').is_file():
