@@ -37,7 +37,8 @@ html_math_renderer = 'mathml'
 
 def _math(self, node, as_block):
     "Formulas as MathML, which browsers draw themselves; one that cannot be converted stays as it was written."
-    tex = re.sub(r'\\operatorname\*?{', r'\\mathrm{', node.astext())
+    tex = node.astext()
+    for macro, known in {r'\\operatorname\*?{': r'\\mathrm{', r'\\dots\b': r'\\ldots', r'\\[lr]Vert\b': r'\\|'}.items(): tex = re.sub(macro, known, tex)
     try: self.body.append(f'<div class="math">{tex2mathml(tex, as_block=True)}</div>' if as_block else tex2mathml(tex))
     except Exception as error:
         logging.getLogger(__name__).warning('formula not converted: %s: %s', error, tex, location=node)

@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['ALIASES', 'INFLUENCER', 'INTEREST', 'INTENT', 'PAPER_CLASSES', 'TASKS', 'COLUMNS', 'FILES', 'USER', 'TEXTS', 'TEXT',
            'IDS', 'ID', 'CLASS', 'MEANS', 'MOST', 'SPREAD', 'TEST_QUANTILES', 'LEANINGS', 'STRENGTH', 'RATES',
-           'USERS_PER_LABEL', 'TEST_USERS', 'MARKS', 'PUBLISHED', 'Task', 'custom_task', 'profiles', 'explode',
-           'task_folder', 'task_of', 'read_task', 'read', 'check_frame', 'write', 'posts_in_training', 'posts_in_test',
-           'simulate', 'load', 'source_info', 'describe']
+           'USERS_PER_LABEL', 'TEST_USERS', 'EFFECTS', 'MARKS', 'PUBLISHED', 'Task', 'custom_task', 'profiles',
+           'explode', 'task_folder', 'task_of', 'read_task', 'read', 'check_frame', 'write', 'posts_in_training',
+           'posts_in_test', 'simulate', 'load', 'tasks_in', 'source_info', 'describe']
 
-# %% ../../nbs/influencer/00_data.ipynb #c2187890
+# %% ../../nbs/influencer/00_data.ipynb #a2daa35e
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
 import re, warnings
 
@@ -383,7 +382,7 @@ def posts_in_test(
     at, posts = TEST_QUANTILES
     return np.exp(np.interp(_even(n, rng), at, np.log(posts))).astype(int)
 
-# %% ../../nbs/influencer/00_data.ipynb #d3f0dba1
+# %% ../../nbs/influencer/00_data.ipynb #218e9dd8
 LEANINGS = {
     'interest': {'technical information': ('technical',), 'price update': ('price',), 'trading matters': ('trading',),
                  'gaming': ('gaming',), 'other': ('opinion', 'airdrop', 'news')},
@@ -391,7 +390,7 @@ LEANINGS = {
                'announcement': ('news', 'technical')},
 }
 STRENGTH = {'profiling': .7, 'interest': 1.1, 'intent': 1.2, 'custom': .7}  # at which character n-grams do about as well as on the official board
-RATES = {'link': 1.25, 'mention': 1.75, 'hashtag': 1.35, 'cashtag': 2.5, 'length': 1.12}  # for about as many marks a post as published
+RATES = {'link': 1.1, 'mention': 1.15, 'hashtag': 1.4, 'cashtag': 1.75, 'length': .7}  # for about as many marks a post as published
 USERS_PER_LABEL = {'profiling': 32, 'interest': 64, 'intent': 64, 'custom': 32}
 TEST_USERS = 220
 
@@ -427,7 +426,7 @@ def simulate(
         parts.append(_frame(people.user, people.texts, people.ids, people.label, split))
     return pd.concat(parts, ignore_index=True)
 
-# %% ../../nbs/influencer/00_data.ipynb #a1b80349
+# %% ../../nbs/influencer/00_data.ipynb #f2c0cc00
 def load(
     task: str,                           # 'profiling', 'interest', 'intent', 'custom' or an official name
     source: str | Path = 'simulated',    # or a folder of real files
@@ -438,23 +437,27 @@ def load(
     if str(source) != 'simulated': return read_task(source, task)
     return simulate(task, seed, **effects), task_of(task)
 
+EFFECTS = dict(topic=1., style=1., count=1.)  # the planted effects of `simulate`, and their usual strength
+
+def tasks_in(
+    source: str | Path,  # a folder of real files
+) -> list[str]:
+    "The tasks that have a folder of their own in a source; none where the files lie in the source itself, and the task must be named."
+    return [name for name, task in TASKS.items() if any((Path(source) / folder / 'train_text.json').is_file() for folder in {name, task.key})]
+
 def source_info(
     source: str | Path = 'simulated',  # or a folder of real files
-    task: str = 'profiling',           # whose files
-    seed: int = 0,                     # of the simulation
-    **effects,                         # arguments of `simulate`
 ) -> dict[str, str]:
-    "kind ('simulated' or 'real'), fingerprint (of the arguments, or of the official files alone) and name of a source."
-    task = task_of(task)
-    if str(source) == 'simulated':
-        made = signature(simulate).bind(task.name, seed, **effects)
-        made.apply_defaults()
-        return dict(kind='simulated', fingerprint=fingerprint(made.arguments), name='simulated')
-    folder = task_folder(source, task)
-    files = [folder / name for name in FILES if (folder / name).is_file()]
-    return dict(kind='real', fingerprint=fingerprint([folder_fingerprint(file) for file in files]), name=Path(source).resolve().name)
+    "kind ('simulated' or 'real'), fingerprint (of the official files of all tasks in a folder, and of nothing else there) and name."
+    if str(source) == 'simulated': return dict(kind='simulated', fingerprint='', name='simulated')
+    source = Path(source).resolve()
+    folders = [source, *(source / name for task in TASKS.values() for name in sorted({task.name, task.key}))]
+    files = [folder / name for folder in folders for name in FILES if (folder / name).is_file()]
+    if not files: raise FileNotFoundError(f'{source}: expected train_text.json there or in a folder of a task ({", ".join(TASKS)}), found none')
+    told = [[file.relative_to(source).as_posix(), folder_fingerprint(file)] for file in files]
+    return dict(kind='real', fingerprint=fingerprint(told), name=source.name)
 
-# %% ../../nbs/influencer/00_data.ipynb #161fdcf2
+# %% ../../nbs/influencer/00_data.ipynb #a3dfd2b1
 MARKS = {'links': r'https?://\S+', 'mentions': r'(?<!\w)@\w+', 'hashtags': r'(?<!\w)#\w+', 'cashtags': r'(?<!\w)\$[A-Za-z]\w*'}
 PUBLISHED = {  # counted in the official files; (train, test)
     'profiling': {'users': (160, 220), 'users a class': (32, None), 'posts': (929, 7158), 'posts a user, least': (1, 1),
@@ -481,9 +484,9 @@ def _statistics(part: pd.DataFrame) -> dict[str, float]:
         figures |= {f'{name} a user, {what}': function(values) for what, function in
                     (('least', np.min), ('median', np.median), ('mean', np.mean), ('most', np.max))}
     figures |= {name: sum(len(re.findall(mark, text)) for texts in part.texts for text in texts) for name, mark in MARKS.items()}
-    return figures | {f'posts a user, mean of {label}': mean for label, mean in posts.groupby(part.label).mean().items()}
+    return figures | {f'posts a user, mean of {label}': posts[part.label.eq(label)].mean() for label in sorted(per_class.index)}
 
-# %% ../../nbs/influencer/00_data.ipynb #c4e0d58b
+# %% ../../nbs/influencer/00_data.ipynb #5b1e2e57
 def describe(
     frame: pd.DataFrame,             # one row a user
     task: str | Task | None = None,  # whose published figures; None = the official task with these classes, if there is one
@@ -493,7 +496,7 @@ def describe(
     if task is None: task = next((name for name in PUBLISHED if found and found <= set(TASKS[name].labels)), 'custom')
     known = PUBLISHED.get(task_of(task).name, {})
     ours = {split: _statistics(frame[frame.split == split]) for split in ('train', 'test')}
-    names = dict.fromkeys([*ours['train'], *ours['test'], *known])
+    names = dict.fromkeys([*known, *ours['train'], *ours['test']])
     rows = {name: {column: value for k, split in enumerate(ours) for column, value in
                    ((split, ours[split].get(name)), (f'{split} published', known.get(name, (None, None))[k]))} for name in names}
     return pd.DataFrame.from_dict(rows, orient='index').astype(float).round(2)

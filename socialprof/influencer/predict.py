@@ -5,14 +5,13 @@
 # %% auto #0
 __all__ = ['save_model', 'load_model', 'predict_file']
 
-# %% ../../nbs/influencer/06_predict.ipynb #6801c2e5
+# %% ../../nbs/influencer/06_predict.ipynb #263375ff
 from importlib import import_module
 from pathlib import Path
 import numpy as np
 from ..core.config import read_json, write_json
-from ..core.formats import Problem, FormatError
 from ..core.text import Rules
-from .data import Task, load, task_of
+from .data import Task, load
 from .protocol import Views
 from .submission import check_submission, write_submission
 

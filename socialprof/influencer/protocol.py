@@ -6,7 +6,7 @@
 __all__ = ['TEST', 'FOLDS', 'STRATEGIES', 'Cell', 'cells', 'Views', 'stripping', 'post_frame', 'prediction_rows', 'fit_baseline',
            'run_baselines', 'Voting', 'run_strategies']
 
-# %% ../../nbs/influencer/05_protocol.ipynb #01004225
+# %% ../../nbs/influencer/05_protocol.ipynb #bedf1760
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +17,7 @@ from ..core.encode import encode
 from ..core.folds import folds
 from ..core.text import Rules
 from .baselines import METHODS
-from .data import Task, load, profiles
+from .data import Task, profiles
 from .reshape import Reshape, fit_many, vote
 
 # %% ../../nbs/influencer/05_protocol.ipynb #9595c9c3

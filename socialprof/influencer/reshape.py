@@ -190,7 +190,7 @@ class ReshapeSettings(BaseEstimator):
         self.learning_rate, self.optimiser, self.dim, self.hidden = learning_rate, optimiser, dim, hidden
         self.definition_weight, self.temperature, self.seed = definition_weight, temperature, seed
 
-# %% ../../nbs/influencer/01_reshape.ipynb #807316e4
+# %% ../../nbs/influencer/01_reshape.ipynb #005fe4f9
 def _task(estimator, vectors, codes, definitions, space) -> dict:
     "One training, ready to be stacked: items [n, r], labels, anchors, prototypes, who is a definition, generator, parameters."
     items, is_definition = enter(vectors, space), np.zeros(len(codes), dtype=bool)
@@ -210,6 +210,7 @@ def _padded(arrays: Sequence[np.ndarray], fill=0) -> torch.Tensor:
     for slot, array in zip(stack, arrays, strict=True): slot[tuple(slice(size) for size in array.shape)] = array
     return torch.from_numpy(stack)
 
+# %% ../../nbs/influencer/01_reshape.ipynb #0f31850f
 def _finish(task: dict, parameters: dict[str, torch.Tensor], curve: np.ndarray) -> None:
     "Give an estimator what it has learned: space, parameters, transformed prototypes, losses."
     estimator, chosen = task['estimator'], task['prototypes']
@@ -282,7 +283,7 @@ def fit_many(
     for stack in _stacks(tasks): _train_stack(stack)
     return [estimator for estimator, _ in jobs]
 
-# %% ../../nbs/influencer/01_reshape.ipynb #5637864c
+# %% ../../nbs/influencer/01_reshape.ipynb #b690ef65
 class Reshape(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, ReshapeSettings):
     "The paper's metric learning on frozen vectors: a classifier, and by `transform` a transformer, of X [n, d]."
     def fit(
@@ -321,12 +322,7 @@ class Reshape(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin
     @property
     def _n_features_out(self): return self.prototypes_.shape[1]
 
-    def save(self, folder) -> Path: return save_reshape(self, folder)
-
-    @classmethod
-    def load(cls, folder) -> 'Reshape': return load_reshape(folder)
-
-# %% ../../nbs/influencer/01_reshape.ipynb #ac160d75
+# %% ../../nbs/influencer/01_reshape.ipynb #a27e867a
 LEARNED = 'prototypes_', 'prototype_labels_', 'is_definition_', 'loss_curve_'
 
 def save_reshape(
@@ -345,6 +341,9 @@ def save_reshape(
         classes=model.classes_.tolist(), n_features_in=model.n_features_in_, columns=None if columns is None else columns.tolist()))
     return folder
 
+Reshape.save = save_reshape
+
+# %% ../../nbs/influencer/01_reshape.ipynb #ddc86668
 def load_reshape(
     folder: str | Path,  # of `save_reshape`
 ) -> Reshape:
@@ -361,6 +360,8 @@ def load_reshape(
         setattr(model, kind, {name.removeprefix(f'{kind}.'): value for name, value in arrays.items() if name.startswith(f'{kind}.')})
     model.n_iter_ = len(model.loss_curve_)
     return model
+
+Reshape.load = staticmethod(load_reshape)
 
 # %% ../../nbs/influencer/01_reshape.ipynb #9efa796b
 def vote(
@@ -379,7 +380,7 @@ def vote(
     ballots = pd.DataFrame(np.eye(posts.shape[1])[posts.to_numpy().argmax(1)], columns=posts.columns).groupby(by, sort=False).sum()
     return (ballots + mean).div(ballots.sum(axis=1) + 1, axis=0)
 
-# %% ../../nbs/influencer/01_reshape.ipynb #f7403e76
+# %% ../../nbs/influencer/01_reshape.ipynb #4003b874
 STRATEGIES = {
     'Contrastive+Ins': dict(loss='contrastive', prototypes='Ins'),
     'Contrastive+Def+Ins': dict(loss='contrastive', prototypes='Def+Ins'),
@@ -406,11 +407,12 @@ def reshape_predictions(
         parts.append(pd.DataFrame(dict(strategy=name, fold=fold, seed=seed, row=rows, truth=y[rows], predicted=model.predict(X[rows]))))
     return pd.concat(parts, ignore_index=True)
 
+# %% ../../nbs/influencer/01_reshape.ipynb #d58a7724
 def reshape_table(
     predictions: pd.DataFrame,  # of `reshape_predictions`
     confidence: float = .95,    # of the interval
 ) -> pd.DataFrame:              # a row a strategy: n users, folds, seeds, macro_f1, low, high
-    "Mean macro-F1 over folds, as in the paper, averaged over seeds; the t interval spans the luck of training, not of sampling users."
+    "Mean macro-F1 over folds, as in the paper, over seeds; the t interval (NaN for one seed) spans the luck of training, not of sampling users."
     def score(part): return f1_score(part['truth'], part['predicted'], average='macro', zero_division=0)
     scores = predictions.groupby(['strategy', 'seed', 'fold'], sort=False)[['truth', 'predicted']].apply(score)
     by_seed = scores.groupby(['strategy', 'seed'], sort=False).mean().groupby('strategy', sort=False)

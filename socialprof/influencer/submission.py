@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PROBABILITY', 'write_submission', 'check_submission', 'evaluate', 'write_evaluation']
 
-# %% ../../nbs/influencer/04_submission.ipynb #cd49b6d3
+# %% ../../nbs/influencer/04_submission.ipynb #3742a4fe
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pandas as pd
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 from ..core.config import atomic_path
-from ..core.formats import Problems, near, read_jsonl, shown, write_jsonl
+from ..core.formats import Problems, check_keys, near, read_jsonl, shown, write_jsonl
 from .data import CLASS, USER, Task, task_of
 
 # %% ../../nbs/influencer/04_submission.ipynb #a0928882
@@ -44,7 +44,7 @@ def write_submission(
     problems.raise_if_any()
     return write_jsonl(path, ({USER: user, CLASS: label, PROBABILITY: float(probability)} for user, label, probability in rows))
 
-# %% ../../nbs/influencer/04_submission.ipynb #5d5bc495
+# %% ../../nbs/influencer/04_submission.ipynb #5edbc877
 def check_submission(
     path: str | Path,      # the file
     users: Iterable[str],  # who must be in it, all of them and nobody else
@@ -53,9 +53,13 @@ def check_submission(
     "The predictions, one row a user [user, label, probability] in the order of `users`; FormatError names what is wrong."
     labels, users = getattr(labels, 'labels', labels), list(users)
     problems, lines, known, rows = Problems(), {}, set(users), {}
-    for number, record in read_jsonl(path, problems, {USER: str, CLASS: str, PROBABILITY: float}):
-        user, label, probability = record[USER], record[CLASS], record[PROBABILITY]
+    for number, record in read_jsonl(path, problems, {USER: str}):
+        user = record[USER]
         if user not in known: problems.add(path, number, 'a user of the test split', shown(user), 'remove the line')
+        if not check_keys(record, {CLASS: str, PROBABILITY: float}, {}, path, number, problems):
+            lines.setdefault(user, number)
+            continue
+        label, probability = record[CLASS], record[PROBABILITY]
         _note(number, user, label, probability, labels, lines, path, problems)
         rows[user] = (label, probability)
     for user in dict.fromkeys(users):

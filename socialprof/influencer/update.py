@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['ENCODER', 'DECODER', 'LARGE', 'SETTINGS', 'PROFILES', 'Setting', 'setting', 'plan']
 
-# %% ../../nbs/influencer/02_update.ipynb #2bb3da81
+# %% ../../nbs/influencer/02_update.ipynb #fa7fecb0
 from dataclasses import dataclass
 
 import pandas as pd
 
-from ..core.models import MissingWeights, find, in_folder, in_hub_cache, in_package
-from ..learn.peft import LEARNING_RATES, FineTuner
+from ..core.models import in_folder, in_hub_cache, in_package
+from ..learn.peft import FineTuner
 
 # %% ../../nbs/influencer/02_update.ipynb #8292ed0d
 @dataclass(frozen=True)

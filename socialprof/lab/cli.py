@@ -6,12 +6,12 @@
 __all__ = ['app', 'data_app', 'Reports', 'Profile', 'Source', 'Quiet', 'Set', 'Online', 'list_papers', 'run', 'report',
            'data_list', 'get', 'check', 'describe', 'simulate', 'predict', 'doctor', 'main']
 
-# %% ../../nbs/lab/05_cli.ipynb #b93eca40
+# %% ../../nbs/lab/05_cli.ipynb #60d3f1c7
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
-import inspect, json, os, sys
+import inspect, json, os
 import typer
 from ..core.config import raw_dir, root
 
@@ -107,7 +107,7 @@ def report(profile: Profile = 'quick', reports: Reports = None):
         if profile not in (*PROFILES, 'notebook'): raise UsageError(f'no profile {profile!r}; there are: {", ".join(PROFILES)}')
         typer.echo(build(profile, reports))
 
-# %% ../../nbs/lab/05_cli.ipynb #1f0a26a6
+# %% ../../nbs/lab/05_cli.ipynb #44ecd8e3
 def _data(target: str):
     "The data module and the task of a word such as `influencer/intent`; the task may be left out."
     from socialprof.lab.results import paper_module
@@ -141,19 +141,19 @@ def check(target: Annotated[str, typer.Argument(help='PAPER/TASK')], folder: Pat
         module, paper, task = _data(target)
         tasks = [task] if task else module.tasks_in(folder)
         if not tasks: raise FileNotFoundError(f'{folder}: no folder of {paper} for any of {", ".join(module.TASKS)}; name the task: {paper}/TASK')
-        for task in tasks:
-            frame = module.read(folder, task)
-            typer.echo(f"{paper}/{task}: good; {', '.join(f'{n} {split} users' for split, n in frame.split.value_counts().items())}")
+        for name in tasks:
+            frame = module.read(folder, name)
+            typer.echo(f"{paper}/{name}: good; {', '.join(f'{n} {split} users' for split, n in frame.split.value_counts().items())}")
 
-# %% ../../nbs/lab/05_cli.ipynb #5623854e
+# %% ../../nbs/lab/05_cli.ipynb #e1dee0c6
 @data_app.command()
 def describe(target: Annotated[str, typer.Argument(help='PAPER/TASK')], source: Source = 'simulated', seed: int = 0):
     "Statistics of a data set beside the published ones."
     with _plain_errors():
         module, _, task = _data(target)
-        for task in [task] if task else [t for t in module.TASKS if t != 'custom']:
-            frame, _ = module.load(task, source, seed=seed)
-            typer.echo(f'{task} ({source})\n{module.describe(frame).to_string()}\n')
+        for name in [task] if task else [t for t in module.TASKS if t != 'custom']:
+            frame, _ = module.load(name, source, seed=seed)
+            typer.echo(f'{name} ({source})\n{module.describe(frame).to_string()}\n')
 
 @data_app.command()
 def simulate(
@@ -168,14 +168,15 @@ def simulate(
         module, _, task = _data(target)
         if not task or task == 'custom': raise UsageError(f'name one of {", ".join(t for t in module.TASKS if t != "custom")}')
         if folder.exists() and any(folder.iterdir()): raise UsageError(f'{folder} is not empty: name a new folder')
-        known = [name for name, p in inspect.signature(module.simulate).parameters.items() if name not in {'task', 'seed'} and isinstance(p.default, int | float)]
+        options = inspect.signature(module.simulate).parameters.items()
+        known = [name for name, option in options if name not in {'task', 'seed'} and isinstance(option.default, int | float)]
         effects = _pairs(change)
         if unknown := set(effects) - set(known): raise UsageError(f"unknown: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
         frame = module.simulate(task, seed=seed, **{k: json.loads(v) for k, v in effects.items()})
         module.write(frame, folder, task)
         typer.echo(f'{len(frame)} simulated users written to {folder}')
 
-# %% ../../nbs/lab/05_cli.ipynb #9584a738
+# %% ../../nbs/lab/05_cli.ipynb #95b838e7
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help='A folder that a run saved with save_model.')],
@@ -186,7 +187,8 @@ def predict(
     from socialprof.lab.results import paper_module
     with _plain_errors():
         card = model / 'model.json'
-        if not card.is_file(): raise FileNotFoundError(f'{model}: expected a saved model with a model.json, found none; runs save one with --set save_model=true')
+        if not card.is_file():
+            raise FileNotFoundError(f'{model}: expected a saved model with a model.json, found none; runs save one with --set save_model=true')
         paper = json.loads(card.read_text(encoding='utf-8'))['paper']
         typer.echo(paper_module(paper, 'predict').predict_file(model, source, output))
 
@@ -197,8 +199,10 @@ def doctor():
     from socialprof.core.models import catalogue
     from socialprof.lab.results import commit, versions
     typer.echo('\n'.join(f'{name:22} {version}' for name, version in versions().items()))
-    typer.echo(f"{'commit':22} {commit() or 'not a git clone'}\n{'cores':22} {os.cpu_count()}\n{'network':22} {'allowed' if online() else 'off (SOCIALPROF_ONLINE=1 allows it)'}")
-    typer.echo(f"{'cache':22} {sum(f.stat().st_size for f in cache_dir().rglob('*') if f.is_file()) / 1e6:.0f} MB\n")
+    size = sum(file.stat().st_size for file in cache_dir().rglob('*') if file.is_file())
+    facts = dict(commit=commit() or 'not a git clone', cores=os.cpu_count(), cache=f'{size / 1e6:.0f} MB',
+                 network='allowed' if online() else 'off (SOCIALPROF_ONLINE=1 allows it)')
+    typer.echo('\n'.join(f'{name:22} {value}' for name, value in facts.items()) + '\n')
     typer.echo(catalogue().to_string(index=False) + '\n')
     data_list()
 

@@ -27,13 +27,13 @@ from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, Trai
 from ..core.config import cache_dir, fingerprint, read_json, write_json
 from ..core.models import find, load_classifier, quiet
 
-# %% ../../nbs/learn/01_peft.ipynb #424bd754
+# %% ../../nbs/learn/01_peft.ipynb #2b405223
 TUNINGS = {
     'lora': 'low-rank adapters beside frozen weights, and the head',
     'head': 'the head on a frozen body',
     'full': 'every weight',
 }
-LEARNING_RATES = {'lora': 1e-3, 'head': 5e-3, 'full': 1e-4}   # peak of the schedule, per tuning
+LEARNING_RATES = {'lora': 1e-3, 'head': 5e-3, 'full': 5e-5}   # peak of the schedule, per tuning
 
 def head_modules(
     model,  # a transformers sequence classifier
