@@ -3,6 +3,7 @@ import ast, os, re
 from itertools import groupby
 from pathlib import Path
 
+import yaml
 from execnb.nbio import mk_cell, read_nb, write_nb
 from nbdev.config import get_config
 from nbdev.processors import FilterDefaults, exec_show_docs, rm_export
@@ -63,8 +64,7 @@ def _markdown(cell, source):
 
 def _title(cell):
     "The front matter as the heading that it came from."
-    found = dict(re.findall(r'^(title|description): (.*)$', ''.join(cell.source), re.MULTILINE))
-    found = {k: v.strip('\'"') for k, v in found.items()}
+    found = yaml.safe_load(''.join(cell.source).strip().strip('-'))
     return _markdown(cell, f'# {found["title"]}' + (f'\n\n> {found["description"]}' if found.get('description') else ''))
 
 def apart(notebook):

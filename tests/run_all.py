@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-COPIED = ['nbs', 'docs', 'settings.ini', 'setup.py', 'pyproject.toml']
+COPIED = ['nbs', 'socialprof', 'settings.ini', 'setup.py', 'pyproject.toml']
 AT_ONCE = min(2, os.cpu_count() or 1)
 LIMIT = 900     # seconds for one check
 
@@ -94,12 +94,14 @@ class Checks:
 
     def export(self) -> Outcome:
         "nbdev_export of the notebooks gives the package as it is, no module more or less."
-        done = self.command(BIN / 'nbdev_export', cwd=self.copy)
+        fresh = self.folder / 'fresh'
+        shutil.copytree(self.copy, fresh, ignore=shutil.ignore_patterns('socialprof'))
+        done = self.command(BIN / 'nbdev_export', cwd=fresh)
         if done.failed: return done
-        exported = {p.relative_to(self.copy).as_posix() for p in (self.copy / 'socialprof').rglob('*.py')}
+        exported = {p.relative_to(fresh).as_posix() for p in (fresh / 'socialprof').rglob('*.py')}
         wrong = ''
         for name in sorted({*exported, *self._files('socialprof', '*.py'), 'pyproject.toml'}):
-            here, there = ((base / name).read_text(encoding='utf-8').splitlines() if (base / name).exists() else None for base in (ROOT, self.copy))
+            here, there = ((base / name).read_text(encoding='utf-8').splitlines() if (base / name).exists() else None for base in (ROOT, fresh))
             if there is None: wrong += f'{name}: no notebook exports it\n'
             elif here is None: wrong += f'{name}: missing\n'
             elif here != there: wrong += '\n'.join([*list(difflib.unified_diff(here, there, name, 'exported', lineterm='', n=1))[:40], ''])

@@ -80,10 +80,10 @@ def test_exported_cells_are_short(path):
 
 @each(EXPORTING)
 def test_name_is_the_module(path):
-    "NN_topic.ipynb in a room exports socialprof.room.topic."
+    "NN_topic.ipynb in a room exports socialprof.room.topic; only what `python -m socialprof` runs has a name of its own."
     told = re.findall(r'^\s*#\|\s*default_exp\s+(\S+)', '\n'.join(c['source'] for c in cells(path, 'code')), re.MULTILINE)
     wanted = '.'.join([*path.relative_to(ROOT / 'nbs').parts[:-1], re.sub(r'^\d+[a-z]?_', '', path.stem)])
-    assert told == [wanted], f'{_id(path)}: expected one `#| default_exp {wanted}`, found {told}'
+    assert told in ([wanted], ['__main__']), f'{_id(path)}: expected one `#| default_exp {wanted}`, found {told}'
 
 
 @each(NOTEBOOKS)

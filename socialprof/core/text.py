@@ -11,16 +11,16 @@ from dataclasses import dataclass, fields
 import unicodedata
 import regex
 
-# %% ../../nbs/core/02_text.ipynb #d429b9db
+# %% ../../nbs/core/02_text.ipynb #2564a767
 _TEXTUAL = r'[©®™‼⁉ℹ↔-↪Ⓜ〰〽㊗㊙]'  # counted as pictographs by Unicode, yet plain text unless U+FE0F follows
 _ONE_EMOJI = rf'(?:(?!{_TEXTUAL})\p{{Extended_Pictographic}}|{_TEXTUAL}(?=\uFE0F))\uFE0F?\p{{EMod}}?'
 _PART = regex.compile(rf'''
     (?P<links>(?:https?://|(?<![\w@])www\.)[^\s]*[^\s.,;:!?…)\]"'»]
         |(?<![\w@./-])(?:[a-z0-9-]++\.)+[a-z]{{2,10}}/[^\s]*[^\s.,;:!?…)\]"'»])
    |(?P<mail>(?<![\w.+-])[\w.+-]++@[\w-]++(?:\.[\w-]++)+)
-   |(?P<handles>(?<![\w@＠])[@＠][A-Za-z0-9_]{{1,30}}(?![A-Za-z0-9_]))
-   |(?P<hashtags>(?<![\w&/])[#＃](?=\w*\p{{L}})\w+)
-   |(?P<cashtags>(?<![\w$])\$[A-Za-z]{{1,8}}(?:[._][A-Za-z]{{1,2}})?(?!\w))
+   |(?P<handles>(?:\G|(?<![\w@＠]))[@＠][A-Za-z0-9_]{{1,30}}(?![A-Za-z0-9_]))
+   |(?P<hashtags>(?:\G|(?<![\w&/]))[#＃](?=\w*\p{{L}})\w+)
+   |(?P<cashtags>(?:\G|(?<![\w$]))\$[A-Za-z]{{1,8}}(?:[._][A-Za-z]{{1,2}})?(?!\w))
    |(?P<emoji>{_ONE_EMOJI}(?:\u200D{_ONE_EMOJI}|[\U000E0020-\U000E007F])*|\p{{RI}}{{2}}|[0-9\#*]\uFE0F?\u20E3|\p{{EMod}})
 ''', regex.VERBOSE | regex.IGNORECASE)
 _RETWEET = regex.compile(r'^(?:\s*RT\s+[@＠][A-Za-z0-9_]{1,30}(?![A-Za-z0-9_])\s*:?\s*)+', regex.IGNORECASE)

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['save_model', 'load_model', 'predict_file']
 
-# %% ../../nbs/influencer/06_predict.ipynb #263375ff
+# %% ../../nbs/influencer/06_predict.ipynb #0259735e
 from importlib import import_module
 from pathlib import Path
 import numpy as np
 from ..core.config import read_json, write_json
 from ..core.text import Rules
-from .data import Task, load
+from .data import Task, read_task, task_folder
 from .protocol import Views
 from .submission import check_submission, write_submission
 
@@ -39,17 +39,18 @@ def load_model(folder: str | Path) -> tuple[object, dict]:
     if not module.startswith('socialprof.'): raise ValueError(f"{folder}: model.json names {card['classifier']!r}, expected a class of socialprof")
     return getattr(import_module(module), name).load(Path(folder) / 'classifier'), card
 
-# %% ../../nbs/influencer/06_predict.ipynb #69fcae93
+# %% ../../nbs/influencer/06_predict.ipynb #ffdddf1c
 def predict_file(
     model: str | Path,    # a folder that `save_model` wrote
-    source: str | Path,   # a folder of PAN files; the test users are labelled, or all users when there are no test files
+    source: str | Path,   # a folder of PAN files, or test_text.json itself; its test users are labelled, without one its training users
     output: str | Path,   # the submission; if a folder, subtaskN.json in it
 ) -> str:
     "Label users and write a checked submission; returns what was done in a sentence."
     classifier, card = load_model(model)
     task = Task(**card['task'] | dict(labels=tuple(card['task']['labels']), instructions=tuple(card['task']['instructions'])))
-    frame, _ = load(task if task.name == 'custom' else task.name, source)
-    if (frame.split == 'test').any(): frame = frame[frame.split == 'test'].reset_index(drop=True)
+    source = Path(source).parent if Path(source).name == 'test_text.json' else Path(source)
+    split = 'test' if (task_folder(source, task) / 'test_text.json').exists() else 'train'
+    frame, _ = read_task(source, task, splits=(split,))
     views = Views(frame, task, card['encoder'], card['rules'] and Rules(**card['rules']), card['max_posts'], card['max_length'])
     inputs = views.of(card['inputs'], np.arange(len(frame)))
     inputs = list(inputs) if card['inputs'] == 'text' else inputs

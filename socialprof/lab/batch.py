@@ -121,7 +121,7 @@ def _names(runs: list[Planned], summaries: list[dict]) -> list[str]:
     notebooks = {r.notebook for r in runs} | {s['notebook'] for s in summaries}
     return sorted({name for notebook in notebooks for name in parameters_of(notebook_path(notebook))})
 
-# %% ../../nbs/lab/03_batch.ipynb #d36b89a9
+# %% ../../nbs/lab/03_batch.ipynb #af40a9d5
 def _lock(run: Planned) -> FileLock:
     folder = reports_dir(run.parameters['reports']) / '.locks'
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,12 +139,15 @@ def _cause(problem: BaseException) -> str:
 def _execute(run: Planned, engine: str | None, workdir: Path) -> str:
     "Run the notebook; its page is written whether it ends well or not. Returns the error, or nothing."
     import papermill
+    from traitlets.config import Config
     from socialprof.lab.report import write_page
     page, error = run.path.with_suffix('.ipynb'), ''
+    local = dict(config=Config(KernelManager=dict(transport='ipc'))) if os.name == 'posix' else {}  # kernels listen on files, not on ports
     try: papermill.execute_notebook(str(notebook_path(run.notebook)), str(workdir), parameters=run.parameters, engine_name=engine,
-                                    kernel_name='python3', progress_bar=False, log_output=False, request_save_on_cell_execute=False)
+                                    kernel_name='python3', progress_bar=False, log_output=False, request_save_on_cell_execute=False, **local)
     except Exception as problem: error = _cause(problem)
-    if not error and not is_current(run.path, run.key)[0]: error = 'the notebook ended without writing a current result: does its last cell call run.finish?'
+    if not error and not run.path.exists(): error = 'the notebook ended without a result: does its last cell call run.finish?'
+    if not error and not is_current(run.path, run.key)[0]: error = 'the code, the notebook or the data changed while it ran: run it again'
     if workdir.exists() and workdir.stat().st_size:
         os.replace(workdir, page)
         write_page(page)

@@ -50,7 +50,7 @@ def _pairs(words: list[str] | None) -> dict[str, str]:
         if '=' not in word: raise UsageError(f'--set expects name=value, found {word!r}')
     return dict(word.split('=', 1) for word in words or [])
 
-# %% ../../nbs/lab/05_cli.ipynb #8b8f61f6
+# %% ../../nbs/lab/05_cli.ipynb #56af7e94
 @app.command('list')
 def list_papers():
     "Papers, tasks and how many runs each profile has."
@@ -63,6 +63,7 @@ def list_papers():
             runs = [point['notebook'] for entry in profiles.get(profile, []) for point in points(entry) if point.get('task') != 'custom']
             typer.echo(f'  {profile}: ' + ', '.join(f'{n} × {name}' for name, n in Counter(runs).items()))
 
+# %% ../../nbs/lab/05_cli.ipynb #405e0384
 def _show_plan(runs, summaries):
     for run in runs: typer.echo(f"{'done' if run.done else 'to do':6} {run.name}  ({run.why})")
     for s in summaries: typer.echo(f"after  {s['notebook']}  (reads the results above)")
@@ -98,6 +99,7 @@ def run(
     for name, why in failed.items(): typer.echo(f'failed: {name}: {why}', err=True)
     if failed: raise typer.Exit(1)
 
+# %% ../../nbs/lab/05_cli.ipynb #38df2eb7
 @app.command()
 def report(profile: Profile = 'quick', reports: Reports = None):
     "Gather all results of a profile into results.csv, ledger.csv and index.html."

@@ -86,12 +86,12 @@ def set_dropout(
     for module in getattr(model, model.base_model_prefix).modules():
         if isinstance(module, torch.nn.Dropout): module.p = share
 
-# %% ../../nbs/learn/01_peft.ipynb #08b70bc7
+# %% ../../nbs/learn/01_peft.ipynb #c9133a43
 def trainable(
     model,  # a torch module
 ) -> dict:
-    "Number and share of trainable parameters, and how many of them are LoRA's; shared parameters count once."
-    parameters = dict(model.named_parameters())
+    "Number and share of trainable parameters, and how many of them are LoRA's; shared ones, and the head that peft sets aside, count once."
+    parameters = {name: p for name, p in model.named_parameters() if '.original_module.' not in name}
     count = lambda kept: sum(p.numel() for name, p in parameters.items() if kept(name, p))
     number, total = count(lambda name, p: p.requires_grad), count(lambda name, p: True)
     return dict(trainable=number, total=total, share=number / total, lora=count(lambda name, p: 'lora_' in name))
