@@ -142,7 +142,7 @@ def run_baselines(
         seconds[name] = time.perf_counter() - started
     return pd.concat(rows, ignore_index=True), seconds, models
 
-# %% ../../nbs/influencer/05_protocol.ipynb #988685e1
+# %% ../../nbs/influencer/05_protocol.ipynb #e35cf731
 STRATEGIES = {
     'contrastive Ins': dict(loss='contrastive', prototypes='Ins'),
     'contrastive Def+Ins': dict(loss='contrastive', prototypes='Def+Ins'),
@@ -152,7 +152,9 @@ STRATEGIES = {
     'triplet Def': dict(loss='triplet', prototypes='Def'),
     'triplet Def+Ins, random negatives': dict(loss='triplet', prototypes='Def+Ins', negatives='random'),
     'triplet Def+Ins, mined once': dict(loss='triplet', prototypes='Def+Ins', remine=None),
-    'triplet Def+Ins, mined each epoch': dict(loss='triplet', prototypes='Def+Ins', remine=1)}
+    'triplet Def+Ins, mined each epoch': dict(loss='triplet', prototypes='Def+Ins', remine=1),
+    'frozen, nearest': dict(epochs=0, decision='nearest'),      # nothing is learned: what the encoder gives by itself
+    'frozen, centroid': dict(epochs=0, decision='centroid')}
 
 @dataclass
 class Voting:

@@ -6,14 +6,15 @@
 __all__ = ['PROFILES', 'ENVIRONMENT', 'UsageError', 'grids', 'points', 'Planned', 'planned', 'plan', 'failed_path', 'execute',
            'run_batch']
 
-# %% ../../nbs/lab/03_batch.ipynb #62c9c7ae
+# %% ../../nbs/lab/03_batch.ipynb #a134c03b
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-import os, tomllib
+import os, tempfile, tomllib
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 from ..core.config import fingerprint, reports_dir, root, write_json
@@ -121,7 +122,7 @@ def _names(runs: list[Planned], summaries: list[dict]) -> list[str]:
     notebooks = {r.notebook for r in runs} | {s['notebook'] for s in summaries}
     return sorted({name for notebook in notebooks for name in parameters_of(notebook_path(notebook))})
 
-# %% ../../nbs/lab/03_batch.ipynb #af40a9d5
+# %% ../../nbs/lab/03_batch.ipynb #597c306e
 def _lock(run: Planned) -> FileLock:
     folder = reports_dir(run.parameters['reports']) / '.locks'
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,15 +137,23 @@ def _cause(problem: BaseException) -> str:
     name, value = getattr(problem, 'ename', ''), getattr(problem, 'evalue', '')
     return f'{name}: {value}' if name else f'{type(problem).__name__}: {problem}'
 
+@contextmanager
+def _kernel_settings():
+    "Kernels are quiet, and listen on files of their own instead of on ports, where the system has such files."
+    from traitlets.config import Config
+    with tempfile.TemporaryDirectory(prefix='run-') as folder:
+        sockets = dict(transport='ipc', ip=f'{folder}/k') if os.name == 'posix' and len(folder) < 80 else {}
+        yield Config(KernelManager=sockets, NotebookClient=dict(extra_arguments=['--log-level=50']))
+
 def _execute(run: Planned, engine: str | None, workdir: Path) -> str:
     "Run the notebook; its page is written whether it ends well or not. Returns the error, or nothing."
     import papermill
-    from traitlets.config import Config
     from socialprof.lab.report import write_page
-    page, error = run.path.with_suffix('.ipynb'), ''
-    local = dict(config=Config(KernelManager=dict(transport='ipc'))) if os.name == 'posix' else {}  # kernels listen on files, not on ports
-    try: papermill.execute_notebook(str(notebook_path(run.notebook)), str(workdir), parameters=run.parameters, engine_name=engine,
-                                    kernel_name='python3', progress_bar=False, log_output=False, request_save_on_cell_execute=False, **local)
+    page, error, source = run.path.with_suffix('.ipynb'), '', str(notebook_path(run.notebook))
+    options = dict(parameters=run.parameters, engine_name=engine, kernel_name='python3', progress_bar=False, log_output=False)
+    try:
+        with _kernel_settings() as config:
+            papermill.execute_notebook(source, str(workdir), **options, request_save_on_cell_execute=False, config=config)
     except Exception as problem: error = _cause(problem)
     if not error and not run.path.exists(): error = 'the notebook ended without a result: does its last cell call run.finish?'
     if not error and not is_current(run.path, run.key)[0]: error = 'the code, the notebook or the data changed while it ran: run it again'
