@@ -14,7 +14,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < tuple(map(int, "$(WANTED)"
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install reports test lab docs prepare clean
+.PHONY: help install reports results test lab docs prepare clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s  %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,9 @@ lab: $(STAMP)  ## open JupyterLab at the index
 
 docs: $(STAMP)  ## build the site into _docs (by quarto if there is one, otherwise by Sphinx)
 	@$(BIN)/python docs/build.py
+
+results: reports  ## the quick reports, then the table of results that is tracked and stands in the README
+	@cp reports/quick/numbers.csv reports/results-quick.csv
 
 prepare: $(STAMP)  ## before a commit: clean the notebooks, export them, write README.md
 	@$(BIN)/nbdev_clean

@@ -180,7 +180,7 @@ def test_dry_run_says_why(clone):
     (['influencers'], 'there are: influencer'), (['influencer/profilin'], 'it has: profiling'), (['--profile', 'fast'], 'quick, standard, paper'),
     (['--set', 'epoch=3'], 'they have: accident'), (['--set', 'fold=two'], 'expects int'), (['--set', 'epochs'], 'name=value'),
     (['--source', 'no-such-folder'], 'no such folder'), (['influencer/custom'], '--source'), (['--profile', 'paper'], 'real data'),
-    (["--workers", "0"], "x>=1")])
+    (['--workers', '0'], 'greater than or equal to 1')])
 def test_wrong_use_ends_with_2_and_says_what_there_is(clone, words, told):
     done = call(clone, *words)
     assert done.returncode == 2 and told in done.stderr and 'Traceback' not in done.stderr

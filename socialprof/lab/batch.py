@@ -63,7 +63,7 @@ def planned(notebook: str, told: dict) -> Planned:
     if done and not path.with_suffix('.ipynb').exists(): done, why = False, 'its page is missing'
     return Planned(notebook, parameters, path, key, done, why)
 
-# %% ../../nbs/lab/03_batch.ipynb #d564314b
+# %% ../../nbs/lab/03_batch.ipynb #5448e543
 def _targets(asked: Iterable[str], source: str) -> dict[str, list[str]]:
     "Paper → tasks, from words such as `influencer` or `influencer/intent`."
     known, chosen = grids(), {}
@@ -78,11 +78,16 @@ def _targets(asked: Iterable[str], source: str) -> dict[str, list[str]]:
         chosen.setdefault(paper, []).extend([task] if task else there)
     return {paper: list(dict.fromkeys(tasks)) for paper, tasks in chosen.items()}
 
+def _has(told: dict, known: dict, method: str) -> bool:
+    "Does a run with these parameters fit this method?"
+    methods = told.get('methods', known['methods'].default)
+    return methods == 'all' or method in [name.strip() for name in methods.split(';')]
+
 def _axis(values, only):
     "An axis of the grid, or the one value that the command line asks for."
     return values if only is None else [only]
 
-# %% ../../nbs/lab/03_batch.ipynb #8b5b2954
+# %% ../../nbs/lab/03_batch.ipynb #60f4db2a
 def plan(
     asked: Iterable[str] = (),       # 'influencer', 'influencer/intent', …; nothing: all papers
     profile: str = 'quick',
@@ -92,6 +97,7 @@ def plan(
     seed: int | None = None,         # this one instead of the grid's
     changes: dict | None = None,     # parameter → value, over the grid; part of the methods' names, or of the source's if a planted effect
     show_text: bool = False,         # may pages of real data show posts?
+    save_model: str = '',            # the method whose classifiers are kept
 ) -> tuple[list[Planned], list[dict]]:  # the runs, and the summaries that follow when these are done (notebook and parameters)
     "What a batch would run."
     if profile not in PROFILES: raise UsageError(f'no profile {profile!r}; there are: {", ".join(PROFILES)}')
@@ -109,11 +115,14 @@ def plan(
             changed = {k: v for k, v in (changes or {}).items() if k in known}
             unused -= set(changed)
             told = {k: v for k, v in fixed.items() if k in known} | {k: v for k, v in entry.items() if k != 'notebook'} | changed
+            if save_model and 'save_model' in known and _has(told | changed, known, save_model): told['save_model'] = save_model
             if variant := ','.join(f'{k}={v}' for k, v in changed.items() if k not in data.EFFECTS): told['variant'] = variant
             if 'task' not in known: summaries.append(dict(notebook=notebook, told=told)); continue
             told['task'] = [t for t in tasks if t in entry.get('task', tasks)]
             told |= {k: _axis(told.get(k, known[k].default), v) for k, v in (('fold', fold), ('seed', seed)) if k in known}
             runs += [planned(notebook, point) for point in points(told)]
+    double = [path for path, n in Counter(run.path for run in runs).items() if n > 1]
+    if double: raise UsageError(f'grids.toml: two runs would write {double[0].name}; give one of them another `part` or `condition`')
     if unused: raise UsageError(f"no notebook of this plan has {', '.join(sorted(unused))}; they have: {', '.join(_names(runs, summaries))}")
     if not runs: raise UsageError(f"profile {profile!r} has no runs for {', '.join(asked) or 'any paper'} on this source")
     return runs, summaries
@@ -122,7 +131,7 @@ def _names(runs: list[Planned], summaries: list[dict]) -> list[str]:
     notebooks = {r.notebook for r in runs} | {s['notebook'] for s in summaries}
     return sorted({name for notebook in notebooks for name in parameters_of(notebook_path(notebook))})
 
-# %% ../../nbs/lab/03_batch.ipynb #597c306e
+# %% ../../nbs/lab/03_batch.ipynb #3601ac69
 def _lock(run: Planned) -> FileLock:
     folder = reports_dir(run.parameters['reports']) / '.locks'
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,12 +166,14 @@ def _execute(run: Planned, engine: str | None, workdir: Path) -> str:
     except Exception as problem: error = _cause(problem)
     if not error and not run.path.exists(): error = 'the notebook ended without a result: does its last cell call run.finish?'
     if not error and not is_current(run.path, run.key)[0]: error = 'the code, the notebook or the data changed while it ran: run it again'
-    if workdir.exists() and workdir.stat().st_size:
-        os.replace(workdir, page)
-        write_page(page)
+    try:
+        if workdir.exists(): os.replace(workdir, page), write_page(page)
+    except Exception as problem:  # half a notebook, for instance, when the disk is full
+        page.unlink(missing_ok=True)
+        error = error or f'no page: {_cause(problem)}'
     return error
 
-# %% ../../nbs/lab/03_batch.ipynb #c4197443
+# %% ../../nbs/lab/03_batch.ipynb #cd0bdebe
 def execute(
     run: Planned,
     engine: str | None = None,  # papermill's engine; None: papermill's own choice
@@ -183,7 +194,7 @@ def execute(
                     fold=run.parameters.get('fold'), seed=run.parameters.get('seed'), source=source, status='failed', error=error, results=[]))
             return ('failed', error) if error else ('done', '')
     except Timeout: return 'held', 'another batch is at it'
-    except OSError as problem: return 'failed', _cause(problem)
+    except Exception as problem: return 'failed', _cause(problem)  # one run never ends the batch
     finally: working.unlink(missing_ok=True)
 
 # %% ../../nbs/lab/03_batch.ipynb #7469df07

@@ -63,7 +63,7 @@ def list_papers():
             runs = [point['notebook'] for entry in profiles.get(profile, []) for point in points(entry) if point.get('task') != 'custom']
             typer.echo(f'  {profile}: ' + ', '.join(f'{n} × {name}' for name, n in Counter(runs).items()))
 
-# %% ../../nbs/lab/05_cli.ipynb #405e0384
+# %% ../../nbs/lab/05_cli.ipynb #ddccdc04
 def _show_plan(runs, summaries):
     for run in runs: typer.echo(f"{'done' if run.done else 'to do':6} {run.name}  ({run.why})")
     for s in summaries: typer.echo(f"after  {s['notebook']}  (reads the results above)")
@@ -82,13 +82,14 @@ def run(
     force: Annotated[bool, typer.Option('--force', help='Also what is done.')] = False,
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Say what would run, and why.')] = False,
     show_text: Annotated[bool, typer.Option('--show-text', help='Pages on real data may show posts.')] = False,
+    save_model: Annotated[str, typer.Option(help='Keep the classifiers of this method, for `socialprof predict`.')] = '',
     reports: Reports = None, online: Online = False, quiet: Quiet = False,
 ):
     "Run the notebooks of papers, skipping what is done."
     from socialprof.lab.batch import plan, run_batch
     if online: os.environ['SOCIALPROF_ONLINE'] = '1'
     with _plain_errors():
-        runs, summaries = plan(targets or (), profile, source, reports, fold, seed, _pairs(change), show_text)
+        runs, summaries = plan(targets or (), profile, source, reports, fold, seed, _pairs(change), show_text, save_model)
         if dry_run: return _show_plan(runs, summaries)
         try: outcome = run_batch(runs, summaries, workers, engine, force, quiet)
         except KeyboardInterrupt:
@@ -178,10 +179,10 @@ def simulate(
         module.write(frame, folder, task)
         typer.echo(f'{len(frame)} simulated users written to {folder}')
 
-# %% ../../nbs/lab/05_cli.ipynb #95b838e7
+# %% ../../nbs/lab/05_cli.ipynb #eb9ddec3
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help='A folder that a run saved with save_model.')],
+    model: Annotated[Path, typer.Argument(help='A folder that `run --save-model` kept.')],
     source: Annotated[Path, typer.Argument(metavar='INPUT', help='A folder in the paper\'s format.')],
     output: Annotated[Path, typer.Argument(help='The submission file.')],
 ):
@@ -190,7 +191,7 @@ def predict(
     with _plain_errors():
         card = model / 'model.json'
         if not card.is_file():
-            raise FileNotFoundError(f'{model}: expected a saved model with a model.json, found none; runs save one with --set save_model=true')
+            raise FileNotFoundError(f'{model}: expected a saved model with a model.json, found none; `socialprof run … --save-model METHOD` keeps one')
         paper = json.loads(card.read_text(encoding='utf-8'))['paper']
         typer.echo(paper_module(paper, 'predict').predict_file(model, source, output))
 

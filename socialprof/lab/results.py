@@ -98,7 +98,7 @@ def run_key(
     told = {k: v for k, v in parameters.items() if k not in _PLACE and not (k == 'source' and source)}
     return fingerprint(notebook, told, source, inputs, notebook_fingerprint(notebook_path(notebook)), code_fingerprint(notebook.split('/')[0]))
 
-# %% ../../nbs/lab/00a_results.ipynb #575273fd
+# %% ../../nbs/lab/00a_results.ipynb #e0f781d4
 SIMULATED = 'simulated'
 
 def paper_module(
@@ -129,7 +129,7 @@ def source_folder(source: dict) -> str:
 def run_name(notebook: str, parameters: dict) -> str:
     "The name of a run's files: notebook, fold and seed where it has them, and what was changed on the command line."
     fold = parameters.get('fold')
-    parts = [notebook.split('/')[-1], parameters.get('condition'), fold is not None and f'fold{fold}' if fold != -1 else 'test',
+    parts = [notebook.split('/')[-1], parameters.get('condition') or parameters.get('part'), fold is not None and f'fold{fold}' if fold != -1 else 'test',
              'seed' in parameters and f"seed{parameters['seed']}", parameters.get('variant')]
     return re.sub(r'[^\w.,=+-]+', '_', '-'.join(str(p) for p in parts if p))
 
