@@ -84,7 +84,7 @@ def confusion_figure(
         axis.set(title=method, xlabel='predicted', ylabel='true' if axis is axes[0][0] else '')
     return figure
 
-# %% ../../nbs/lab/03a_figures.ipynb #4d8a0ad1
+# %% ../../nbs/lab/03a_figures.ipynb #374e60cd
 def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
     "Two-dimensional UMAP, deterministic by seed; compiled code is kept below data/cache."
     import os, warnings
@@ -122,7 +122,8 @@ def plane(
     for axis, (title, vectors) in zip(axes[0], spaces.items(), strict=True):
         x, y = (_umap(vectors, seed) if projection == 'umap' else PCA(2, random_state=seed).fit_transform(vectors)).T
         sns.scatterplot(x=x, y=y, hue=list(labels), hue_order=list(order), palette='colorblind', s=28, ax=axis, legend=axis is axes[0][-1])
-        axis.set(title=f'{title}: {purity(vectors, labels):.0%} of neighbours share the class', xticks=[], yticks=[])
+        axis.set_title(f'{title}\n{purity(vectors, labels):.0%} of neighbours share the class', fontsize=10)
+        axis.set(xticks=[], yticks=[])
     axes[0][-1].legend(loc='center left', bbox_to_anchor=(1, .5), frameon=False)
     return figure
 

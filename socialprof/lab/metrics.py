@@ -6,9 +6,10 @@
 __all__ = ['METRICS', 'Term', 'confusion', 'f1_per_class', 'macro_f1', 'accuracy', 'Estimate', 'estimate', 'Gap', 'corrected_t',
            'contrast']
 
-# %% ../../nbs/lab/00_metrics.ipynb #3dfcc5da
+# %% ../../nbs/lab/00_metrics.ipynb #c7d1fe24
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -53,7 +54,7 @@ def accuracy(y: Sequence, predicted: Sequence, weights: np.ndarray | None = None
 
 METRICS: dict[str, Callable] = {'macro_f1': macro_f1, 'accuracy': accuracy}
 
-# %% ../../nbs/lab/00_metrics.ipynb #ebf6662a
+# %% ../../nbs/lab/00_metrics.ipynb #293035a8
 @dataclass(frozen=True)
 class Estimate:
     "A figure with its interval. `n` users, `cells` fitted models."
@@ -64,11 +65,11 @@ class Estimate:
     cells: int    # (fold, seed) pairs behind it
     def __str__(self) -> str: return f'{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] n={self.n}'
 
-def _user_weights(users: Sequence, resamples: int, seed: int) -> pd.DataFrame:
+@lru_cache(16)
+def _user_weights(names: tuple, resamples: int, seed: int) -> pd.DataFrame:
     "How often each user is drawn in each resample: [users, resamples], integers."
-    names = sorted(set(users))
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    return pd.DataFrame(drawn.T, index=names)
+    return pd.DataFrame(drawn.T, index=list(names))
 
 def _cell_scores(table: pd.DataFrame, metric: Callable, weights: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     "Scores of one method: ([cells], [cells, resamples]), cells in the order of (fold, seed)."
@@ -78,7 +79,7 @@ def _cell_scores(table: pd.DataFrame, metric: Callable, weights: pd.DataFrame) -
         drawn.append(metric(cell.y, cell.predicted, weights.loc[cell.user].to_numpy().T))
     return np.array(plain), np.array(drawn)
 
-# %% ../../nbs/lab/00_metrics.ipynb #2c0e7be6
+# %% ../../nbs/lab/00_metrics.ipynb #4e62f4e0
 def estimate(
     table: pd.DataFrame,                 # rows of one method on one split: fold, seed, user, y, predicted
     metric: str = 'macro_f1',            # a name in METRICS
@@ -88,7 +89,7 @@ def estimate(
 ) -> Estimate:
     "Mean score over the cells, with a percentile bootstrap interval over users."
     score = METRICS[metric]
-    plain, drawn = _cell_scores(table, score, _user_weights(table.user, resamples, seed))
+    plain, drawn = _cell_scores(table, score, _user_weights(tuple(sorted(set(table.user))), resamples, seed))
     low, high = np.nanquantile(drawn.mean(0), [(1 - level) / 2, (1 + level) / 2])
     return Estimate(plain.mean().item(), low.item(), high.item(), table.user.nunique(), len(plain))
 
@@ -121,7 +122,7 @@ def corrected_t(
     half, power = t.ppf((1 + level) / 2) * error, (t.ppf(.975) + t.ppf(.8)) * error
     return Gap(d.mean().item(), (d.mean() - half).item(), (d.mean() + half).item(), p, power.item(), n, len(d), 'corrected resampled t')
 
-# %% ../../nbs/lab/00_metrics.ipynb #9c1c2b0f
+# %% ../../nbs/lab/00_metrics.ipynb #b123ba36
 Term = tuple[float, str, str]  # weight, method, split ('cv' or 'test')
 
 def _shared_cells(table: pd.DataFrame, methods: set[str]) -> pd.DataFrame:
@@ -139,18 +140,18 @@ def contrast(
     seed: int = 0,
 ) -> Gap:
     "Weighted sum of scores. One split of cross-validation: corrected t over its cells; otherwise a paired bootstrap over users."
-    plain, drawn, users, cells, train = {}, 0., 0, [], 0
+    plain, drawn, users, cells, folds = {}, 0., 0, [], 0
     for number, split in enumerate(sorted({split for *_, split in terms})):
         here = [(weight, method) for weight, method, at in terms if at == split]
         rows = _shared_cells(table[table.split == split], {method for _, method in here})
         if rows.empty: raise LookupError(f'no fold and seed on split {split!r} that all of {sorted({m for _, m in here})} have run')
-        weights = _user_weights(rows.user, resamples, seed + number)
+        weights = _user_weights(tuple(sorted(set(rows.user))), resamples, seed + number)
         scores = {m: _cell_scores(r, METRICS[metric], weights) for m, r in rows.groupby('method')}
         plain[split] = sum(weight * scores[method][0] for weight, method in here)
         drawn = drawn + sum(weight * scores[method][1].mean(0) for weight, method in here)
         users, cells = users + rows.user.nunique(), [*cells, len(plain[split])]
-        train = rows.user.nunique() / rows.groupby(['fold', 'seed']).user.nunique().mean() - 1
-    if set(plain) == {'cv'} and cells[0] > 1 and train > 0: return corrected_t(plain['cv'], 1 / train, users)
+        folds = rows.fold.nunique()
+    if set(plain) == {'cv'} and folds > 1: return corrected_t(plain['cv'], 1 / (folds - 1), users)
     value, error = sum(v.mean() for v in plain.values()).item(), np.nanstd(drawn, ddof=1).item()
     low, high = np.nanquantile(drawn, [.025, .975])
     p = min(1., 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + resamples))

@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['STYLE', 'RESULT_COLUMNS', 'page', 'write_page', 'results_table', 'gathered', 'runs_table', 'index', 'build']
 
-# %% ../../nbs/lab/04_report.ipynb #468e7371
+# %% ../../nbs/lab/04_report.ipynb #55786fac
 from html import escape
 from importlib import resources
 from pathlib import Path
-import io, os
+import io, os, re
 import pandas as pd
 from ..core.config import atomic_path, reports_dir
 from .figures import COLOURS, forest
-from .ledger import VERDICTS, evidence
+from .ledger import VERDICTS, evidence, readable
 from .metrics import METRICS
 from .results import load_results, source_folder
 
-# %% ../../nbs/lab/04_report.ipynb #a88b6ae6
+# %% ../../nbs/lab/04_report.ipynb #dfa7c4f1
 _TEMPLATE = '''{%- extends 'basic/index.html.j2' -%}
 {%- block header -%}<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{{ resources['metadata']['name'] | e }}</title><style>{{ resources['page_style'] }}</style></head>{%- endblock header -%}
@@ -33,7 +33,7 @@ thead th{border-bottom:2px solid #888} pre{font-size:.82rem;overflow-x:auto} .co
 details.code summary{color:#999;font-size:.75rem;cursor:pointer} .home{font-size:.85rem} strong{color:#9a3412} a{color:#0b5394}
 .jp-RenderedText pre{margin:.2rem 0} div.jp-InputPrompt,div.jp-OutputPrompt,.anchor-link{display:none}
 .tiles{display:flex;gap:1rem;flex-wrap:wrap;margin:1rem 0} .tile{border:1px solid #ddd;border-radius:.5rem;padding:.5rem 1rem;text-align:center}
-.tile b{display:block;font-size:1.8rem} .failed{color:#b00020} .loud{background:#fff3e0;border-left:6px solid #e65100;padding:.6rem 1rem}'''
+.tile b{display:block;font-size:1.8rem} thead input{width:100%;min-width:3rem;box-sizing:border-box} .failed{color:#b00020} .loud{background:#fff3e0;border-left:6px solid #e65100;padding:.6rem 1rem}'''
 
 def page(
     notebook: str | Path,    # an executed notebook
@@ -89,15 +89,16 @@ def runs_table(results: list[dict], folder: Path) -> pd.DataFrame:
     return pd.DataFrame([dict(source=source_folder(r['source']), paper=r['paper'], task=r['task'] or 'summary', run=link(r['path']), status=r['status'],
                               error=r.get('error', ''), seconds=r.get('seconds'), MB=r.get('peak_memory_mb')) for r in results])
 
-# %% ../../nbs/lab/04_report.ipynb #1a0a404b
-def _interactive(table: pd.DataFrame, links: tuple[str, ...] = (), **options) -> str:
+# %% ../../nbs/lab/04_report.ipynb #cd8b002b
+def _interactive(table: pd.DataFrame, links: tuple[str, ...] = (), preview: bool = False, **options) -> str:
     "A table that the browser sorts and filters; all text is escaped but for the link columns that were made here."
     import itables
     safe = table.copy()
     for name in safe.columns.difference(links):
         if not pd.api.types.is_numeric_dtype(safe[name]): safe[name] = safe[name].map(lambda v: '' if v is None or v != v else escape(str(v)))
-    return itables.to_html_datatable(safe, connected=False, allow_html=True, showIndex=False, maxBytes=0, classes='display compact',
+    html = itables.to_html_datatable(safe, connected=False, allow_html=True, showIndex=False, maxBytes=0, classes='display compact',
                                      column_filters='header', display_logo_when_loading=False, **options)
+    return html if preview else re.sub(r'(_fallback">)<table.*?</table>(</div>)', r'\1\2', html, flags=re.DOTALL)  # no second copy for readers without scripts
 
 def _script() -> str:
     "What itables needs, once in the page."
@@ -106,23 +107,23 @@ def _script() -> str:
 
 def _figure(ledger: pd.DataFrame) -> str:
     "The forest plot as inline SVG."
+    import matplotlib
     text = io.StringIO()
-    forest(ledger).savefig(text, format='svg')
+    with matplotlib.rc_context({'svg.fonttype': 'none'}): forest(ledger).savefig(text, format='svg')  # text as text: a tenth of the size
     return text.getvalue()[text.getvalue().index('<svg'):]
 
-# %% ../../nbs/lab/04_report.ipynb #73198bf2
+# %% ../../nbs/lab/04_report.ipynb #6b5ff793
 def _tiles(ledger: pd.DataFrame) -> str:
     counts = ledger.verdict.value_counts()
     return '<div class="tiles">' + ''.join(f'<div class="tile" style="color:{COLOURS[v]}"><b>{counts.get(v, 0)}</b>{v}</div>' for v in VERDICTS) + '</div>'
 
 def _ledger_section(name: tuple[str, str], ledger: pd.DataFrame) -> str:
     source, paper = map(escape, name)
-    columns = ['claim', 'text', 'printed', 'gap', 'low', 'high', 'n', 'verdict', 'reason']
-    table = ledger[columns].round(3)
+    table = readable(ledger)
     picture = _figure(ledger) if ledger.gap.notna().any() else ''
     summary = f'<a href="{source}/{paper}/summary/run_summary.html">the page of this paper</a>'
     told = f'<p>Evidence: <b>{escape(ledger.evidence.iloc[0])}</b> · {summary}</p>'
-    return f'<h2>{paper} · {source}</h2>{told}{_tiles(ledger)}{picture}{_interactive(table, paging=False)}'
+    return f'<h2>{paper} · {source}</h2>{told}{_tiles(ledger)}{picture}{_interactive(table, preview=True, paging=False)}'
 
 def _sources(results: list[dict]) -> str:
     kinds = sorted({evidence(r['source']) for r in results})
@@ -130,7 +131,7 @@ def _sources(results: list[dict]) -> str:
     simulated = any(r['source']['kind'] == 'simulated' for r in results)
     return f'<div class="loud">{loud if simulated else ""}Sources: {escape("; ".join(kinds))}</div>'
 
-# %% ../../nbs/lab/04_report.ipynb #a4bbc2b6
+# %% ../../nbs/lab/04_report.ipynb #89eb73df
 def index(results: list[dict], ledger: pd.DataFrame, table: pd.DataFrame, profile: str, folder: Path) -> str:
     "The index page of a profile."
     failed = [r for r in results if r['status'] == 'failed']
@@ -141,7 +142,7 @@ def index(results: list[dict], ledger: pd.DataFrame, table: pd.DataFrame, profil
     shown = {'mean': ('value', 'mean'), 'models': ('value', 'size'), 'users a model': ('n', 'mean')}
     means = table.groupby(keys, sort=False).agg(**shown).round(3).reset_index()
     return f'''<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>socialprof: {escape(profile)}</title><style>{STYLE}body{{max-width:80rem}}</style></head><body>{_script()}
+<title>socialprof: {escape(profile)}</title><style>{STYLE}body{{max-width:84rem}}</style></head><body>{_script()}
 <h1>Do the claims survive? <small>profile {escape(profile)}</small></h1>{_sources(results)}{trouble}{sections}
 <h2>Scores</h2><p>Mean over fitted models; intervals are on the pages. Single figures: <a href="results.csv">results.csv</a>,
 claims: <a href="ledger.csv">ledger.csv</a>.</p>
