@@ -17,7 +17,7 @@ from .ledger import VERDICTS, evidence, readable
 from .metrics import METRICS
 from .results import load_results, source_folder
 
-# %% ../../nbs/lab/04_report.ipynb #dfa7c4f1
+# %% ../../nbs/lab/04_report.ipynb #a2674ee8
 _TEMPLATE = '''{%- extends 'basic/index.html.j2' -%}
 {%- block header -%}<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{{ resources['metadata']['name'] | e }}</title><style>{{ resources['page_style'] }}</style></head>{%- endblock header -%}
@@ -32,8 +32,10 @@ h1{line-height:1.2} table{border-collapse:collapse;font-size:.9rem;margin:.6rem 
 thead th{border-bottom:2px solid #888} pre{font-size:.82rem;overflow-x:auto} .code pre{background:#f6f6f6;padding:.6rem} img{max-width:100%}
 details.code summary{color:#999;font-size:.75rem;cursor:pointer} .home{font-size:.85rem} strong{color:#9a3412} a{color:#0b5394}
 .jp-RenderedText pre{margin:.2rem 0} div.jp-InputPrompt,div.jp-OutputPrompt,.anchor-link{display:none}
-.tiles{display:flex;gap:1rem;flex-wrap:wrap;margin:1rem 0} .tile{border:1px solid #ddd;border-radius:.5rem;padding:.5rem 1rem;text-align:center}
-.tile b{display:block;font-size:1.8rem} thead input{width:100%;min-width:3rem;box-sizing:border-box} .failed{color:#b00020} .loud{background:#fff3e0;border-left:6px solid #e65100;padding:.6rem 1rem}'''
+.tiles{display:flex;gap:1rem;flex-wrap:wrap;margin:1rem 0}
+.tile{border:1px solid #ddd;border-radius:.5rem;padding:.5rem 1rem;text-align:center}
+.tile b{display:block;font-size:1.8rem} thead input{width:100%;min-width:3rem;box-sizing:border-box}
+.failed{color:#b00020} .loud{background:#fff3e0;border-left:6px solid #e65100;padding:.6rem 1rem}'''
 
 def page(
     notebook: str | Path,    # an executed notebook
