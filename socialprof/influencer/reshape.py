@@ -5,17 +5,14 @@
 # %% auto #0
 __all__ = ['OPTIMISERS', 'CHOICES', 'SMALLEST', 'POSITIVE', 'OPTIONAL', 'SHARED', 'LEARNED', 'STRATEGIES', 'principal_space',
            'enter', 'first_parameters', 'reshaped', 'mine', 'stack_losses', 'train', 'class_distances',
-           'check_settings', 'ReshapeSettings', 'fit_many', 'Reshape', 'save_reshape', 'load_reshape', 'vote',
-           'reshape_predictions', 'reshape_table']
+           'check_settings', 'ReshapeSettings', 'fit_many', 'Reshape', 'save_reshape', 'load_reshape', 'vote']
 
-# %% ../../nbs/influencer/01_reshape.ipynb #6f0d9602
+# %% ../../nbs/influencer/01_reshape.ipynb #09db7044
 from collections.abc import Sequence
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from safetensors.numpy import load_file, save_file
-from scipy.stats import t as student
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.metrics import f1_score
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from ..core.config import atomic_path, read_json, write_json
@@ -380,42 +377,16 @@ def vote(
     ballots = pd.DataFrame(np.eye(posts.shape[1])[posts.to_numpy().argmax(1)], columns=posts.columns).groupby(by, sort=False).sum()
     return (ballots + mean).div(ballots.sum(axis=1) + 1, axis=0)
 
-# %% ../../nbs/influencer/01_reshape.ipynb #4003b874
+# %% ../../nbs/influencer/01_reshape.ipynb #9661d55d
 STRATEGIES = {
-    'Contrastive+Ins': dict(loss='contrastive', prototypes='Ins'),
-    'Contrastive+Def+Ins': dict(loss='contrastive', prototypes='Def+Ins'),
-    'Triplet+Ins': dict(loss='triplet', prototypes='Ins'),
-    'Triplet+Def+Ins': dict(loss='triplet', prototypes='Def+Ins'),
-}
-
-def reshape_predictions(
-    X: np.ndarray,                          # [n, d], cached vectors
-    y: Sequence,                            # [n], labels
-    folds: Sequence[tuple],                 # (train, test) rows of each fold
-    definitions: np.ndarray | None = None,  # [C, d] in the order of np.unique(y)
-    seeds: Sequence[int] = (0,),            # one training each
-    strategies: dict = STRATEGIES,          # name → parameters of Reshape
-    **settings,                             # parameters for all of them
-) -> pd.DataFrame:                          # strategy, fold, seed, row, truth, predicted: one line a prediction
-    "Out-of-fold predictions of every strategy, fold and seed, trained as stacks."
-    plan = [(name, fold, seed) for name in strategies for fold in range(len(folds)) for seed in seeds]
-    models = [Reshape(**settings | strategies[name] | {'seed': seed}) for name, _, seed in plan]
-    fit_many(X, y, [(model, folds[fold][0]) for model, (_, fold, _) in zip(models, plan, strict=True)], definitions)
-    X, y, parts = np.asarray(X), np.asarray(y), []
-    for model, (name, fold, seed) in zip(models, plan, strict=True):
-        rows = np.arange(len(X))[folds[fold][1]]
-        parts.append(pd.DataFrame(dict(strategy=name, fold=fold, seed=seed, row=rows, truth=y[rows], predicted=model.predict(X[rows]))))
-    return pd.concat(parts, ignore_index=True)
-
-# %% ../../nbs/influencer/01_reshape.ipynb #d58a7724
-def reshape_table(
-    predictions: pd.DataFrame,  # of `reshape_predictions`
-    confidence: float = .95,    # of the interval
-) -> pd.DataFrame:              # a row a strategy: n users, folds, seeds, macro_f1, low, high
-    "Mean macro-F1 over folds, as in the paper, over seeds; the t interval (NaN for one seed) spans the luck of training, not of sampling users."
-    def score(part): return f1_score(part['truth'], part['predicted'], average='macro', zero_division=0)
-    scores = predictions.groupby(['strategy', 'seed', 'fold'], sort=False)[['truth', 'predicted']].apply(score)
-    by_seed = scores.groupby(['strategy', 'seed'], sort=False).mean().groupby('strategy', sort=False)
-    sizes = predictions.groupby('strategy', sort=False).agg(n=('row', 'nunique'), folds=('fold', 'nunique'), seeds=('seed', 'nunique'))
-    half = by_seed.std(ddof=1) / np.sqrt(sizes['seeds']) * student.ppf((1 + confidence) / 2, np.maximum(sizes['seeds'] - 1, 1))
-    return sizes.assign(macro_f1=by_seed.mean(), low=by_seed.mean() - half, high=by_seed.mean() + half)
+    'contrastive Ins': dict(loss='contrastive', prototypes='Ins'),
+    'contrastive Def+Ins': dict(loss='contrastive', prototypes='Def+Ins'),
+    'triplet Ins': dict(loss='triplet', prototypes='Ins'),
+    'triplet Def+Ins': dict(loss='triplet', prototypes='Def+Ins'),
+    'contrastive Def': dict(loss='contrastive', prototypes='Def'),
+    'triplet Def': dict(loss='triplet', prototypes='Def'),
+    'triplet Def+Ins, random negatives': dict(loss='triplet', prototypes='Def+Ins', negatives='random'),
+    'triplet Def+Ins, mined once': dict(loss='triplet', prototypes='Def+Ins', remine=None),
+    'triplet Def+Ins, mined each epoch': dict(loss='triplet', prototypes='Def+Ins', remine=1),
+    'frozen, nearest': dict(epochs=0, decision='nearest'),      # nothing is learned: what the encoder gives by itself
+    'frozen, centroid': dict(epochs=0, decision='centroid')}
