@@ -21,7 +21,7 @@ from ..core.config import fingerprint, reports_dir, root, write_json
 from .results import (SIMULATED, checked, is_current, notebook_path, paper_module, parameters_of,
                                     result_path, results_fingerprint, run_key, source_of)
 
-# %% ../../nbs/lab/03_batch.ipynb #cd815074
+# %% ../../nbs/lab/03_batch.ipynb #a36edb55
 PROFILES = ('quick', 'standard', 'paper')
 
 class UsageError(ValueError):
@@ -31,12 +31,15 @@ def grids() -> dict:
     "Paper → profile → entries, as `nbs/grids.toml` has them."
     with open(root() / 'nbs' / 'grids.toml', 'rb') as file: return tomllib.load(file)
 
+def _axis(values) -> list:
+    "The values of an entry's name: a list is an axis, a scalar is one value."
+    return values if isinstance(values, list) else [values]
+
 def points(
     entry: dict,  # names → values; lists are axes
 ) -> list[dict]:
     "All combinations of an entry's axes."
-    axes = [value if isinstance(value, list) else [value] for value in entry.values()]
-    return [dict(zip(entry, values, strict=True)) for values in product(*axes)]
+    return [dict(zip(entry, values, strict=True)) for values in product(*map(_axis, entry.values()))]
 
 # %% ../../nbs/lab/03_batch.ipynb #67059cdd
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def planned(notebook: str, told: dict) -> Planned:
     if done and not path.with_suffix('.ipynb').exists(): done, why = False, 'its page is missing'
     return Planned(notebook, parameters, path, key, done, why)
 
-# %% ../../nbs/lab/03_batch.ipynb #5448e543
+# %% ../../nbs/lab/03_batch.ipynb #0572a101
 def _targets(asked: Iterable[str], source: str) -> dict[str, list[str]]:
     "Paper → tasks, from words such as `influencer` or `influencer/intent`."
     known, chosen = grids(), {}
@@ -83,53 +86,61 @@ def _has(told: dict, known: dict, method: str) -> bool:
     methods = told.get('methods', known['methods'].default)
     return methods == 'all' or method in [name.strip() for name in methods.split(';')]
 
-def _axis(values, only):
-    "An axis of the grid, or the one value that the command line asks for."
-    return values if only is None else [only]
+# %% ../../nbs/lab/03_batch.ipynb #1596e432
+def _check_request(profile: str, source: str) -> str:
+    "The source as an absolute path, or 'simulated'; UsageError for what cannot be asked."
+    if profile not in PROFILES: raise UsageError(f'no profile {profile!r}; there are: {", ".join(PROFILES)}')
+    if source == SIMULATED:
+        if profile == 'paper': raise UsageError("profile 'paper' takes the papers' own models and needs real data: --source FOLDER")
+        return source
+    if not Path(source).is_dir(): raise UsageError(f'{source}: no such folder')
+    return str(Path(source).resolve())
 
-# %% ../../nbs/lab/03_batch.ipynb #60f4db2a
+def _entry_told(entry: dict, known: dict, fixed: dict, changes: dict, effects: dict, save_model: str) -> dict:
+    "An entry of the grid with what the command line adds and changes; the changes name the variant, unless the source's name says them."
+    changed = {name: value for name, value in changes.items() if name in known}
+    told = {k: v for k, v in (fixed | entry).items() if k in known or k in entry} | changed
+    if save_model and 'save_model' in known and _has(told, known, save_model): told['save_model'] = save_model
+    if variant := ','.join(f'{k}={v}' for k, v in changed.items() if k not in effects): told['variant'] = variant
+    return told
+
+def _check_plan(runs: list[Planned], summaries: list[dict], changes: dict, asked) -> None:
+    "UsageError for names that no notebook has, for two runs of one name, and for nothing to run."
+    notebooks = {run.notebook for run in runs} | {summary['notebook'] for summary in summaries}
+    known = sorted({name for notebook in notebooks for name in parameters_of(notebook_path(notebook))})
+    if unknown := sorted(set(changes) - set(known)): raise UsageError(f'no notebook of this plan has {unknown}; they have: {", ".join(known)}')
+    if not runs: raise UsageError(f'the grid has no runs for {", ".join(asked) or "any paper"} in this profile, on this source and with this fold')
+    double = [path for path, n in Counter(run.path for run in runs).items() if n > 1]
+    if double: raise UsageError(f'grids.toml: two runs would write {double[0].name}; give one of them another `part` or `condition`')
+
+# %% ../../nbs/lab/03_batch.ipynb #29d2bca2
 def plan(
     asked: Iterable[str] = (),       # 'influencer', 'influencer/intent', …; nothing: all papers
     profile: str = 'quick',
     source: str = SIMULATED,         # or a folder of real files
     reports: str | Path | None = None,
-    fold: int | None = None,         # only this one
+    fold: int | None = None,         # only this one of the grid's
     seed: int | None = None,         # this one instead of the grid's
     changes: dict | None = None,     # parameter → value, over the grid; part of the methods' names, or of the source's if a planted effect
     show_text: bool = False,         # may pages of real data show posts?
     save_model: str = '',            # the method whose classifiers are kept
 ) -> tuple[list[Planned], list[dict]]:  # the runs, and the summaries that follow when these are done (notebook and parameters)
     "What a batch would run."
-    if profile not in PROFILES: raise UsageError(f'no profile {profile!r}; there are: {", ".join(PROFILES)}')
-    if profile == 'paper' and source == SIMULATED: raise UsageError("profile 'paper' takes the papers' own models and needs real data: --source FOLDER")
-    if source != SIMULATED:
-        if not Path(source).is_dir(): raise UsageError(f'{source}: no such folder')
-        source = str(Path(source).resolve())
-    fixed, unused = dict(profile=profile, source=source, reports=str(reports_dir(reports)), show_text=show_text), set(changes or {})
-    runs, summaries = [], []
+    source, changes = _check_request(profile, source), changes or {}
+    fixed, runs, summaries = dict(profile=profile, source=source, reports=str(reports_dir(reports)), show_text=show_text), [], []
     for paper, tasks in _targets(asked, source).items():
-        data = paper_module(paper, 'data')
+        effects = paper_module(paper, 'data').EFFECTS
         for entry in grids()[paper].get(profile, []):
             notebook = f"{paper}/{entry['notebook']}"
             known = parameters_of(notebook_path(notebook))
-            changed = {k: v for k, v in (changes or {}).items() if k in known}
-            unused -= set(changed)
-            told = {k: v for k, v in fixed.items() if k in known} | {k: v for k, v in entry.items() if k != 'notebook'} | changed
-            if save_model and 'save_model' in known and _has(told | changed, known, save_model): told['save_model'] = save_model
-            if variant := ','.join(f'{k}={v}' for k, v in changed.items() if k not in data.EFFECTS): told['variant'] = variant
+            told = _entry_told({k: v for k, v in entry.items() if k != 'notebook'}, known, fixed, changes, effects, save_model)
             if 'task' not in known: summaries.append(dict(notebook=notebook, told=told)); continue
             told['task'] = [t for t in tasks if t in entry.get('task', tasks)]
-            told |= {k: _axis(told.get(k, known[k].default), v) for k, v in (('fold', fold), ('seed', seed)) if k in known}
+            if fold is not None: told['fold'] = [f for f in _axis(told.get('fold', known['fold'].default)) if f == fold]
+            if seed is not None: told['seed'] = seed
             runs += [planned(notebook, point) for point in points(told)]
-    double = [path for path, n in Counter(run.path for run in runs).items() if n > 1]
-    if double: raise UsageError(f'grids.toml: two runs would write {double[0].name}; give one of them another `part` or `condition`')
-    if unused: raise UsageError(f"no notebook of this plan has {', '.join(sorted(unused))}; they have: {', '.join(_names(runs, summaries))}")
-    if not runs: raise UsageError(f"profile {profile!r} has no runs for {', '.join(asked) or 'any paper'} on this source")
+    _check_plan(runs, summaries, changes, asked)
     return runs, summaries
-
-def _names(runs: list[Planned], summaries: list[dict]) -> list[str]:
-    notebooks = {r.notebook for r in runs} | {s['notebook'] for s in summaries}
-    return sorted({name for notebook in notebooks for name in parameters_of(notebook_path(notebook))})
 
 # %% ../../nbs/lab/03_batch.ipynb #3601ac69
 def _lock(run: Planned) -> FileLock:

@@ -84,7 +84,7 @@ def confusion_figure(
         axis.set(title=method, xlabel='predicted', ylabel='true' if axis is axes[0][0] else '')
     return figure
 
-# %% ../../nbs/lab/03a_figures.ipynb #374e60cd
+# %% ../../nbs/lab/03a_figures.ipynb #5276bff7
 def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
     "Two-dimensional UMAP, deterministic by seed; compiled code is kept below data/cache."
     import os, warnings
@@ -108,6 +108,7 @@ def purity(
     labels = np.asarray(labels, object)
     return float((labels[near] == labels[:, None]).mean())
 
+# %% ../../nbs/lab/03a_figures.ipynb #27882ab4
 def plane(
     spaces: dict[str, np.ndarray],  # title → [n, d]
     labels: Sequence[str],          # [n]
