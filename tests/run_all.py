@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-COPIED = ['nbs', 'socialprof', 'settings.ini', 'setup.py', 'pyproject.toml']
+COPIED = ['nbs', 'socialprof', 'settings.ini', 'setup.py', 'pyproject.toml', 'reports/results-quick.csv']
 AT_ONCE = min(2, os.cpu_count() or 1)
 LIMIT = 900     # seconds for one check
 
@@ -46,6 +46,7 @@ class Checks:
         self.copy.mkdir()
         for name in COPIED:
             source, target = ROOT / name, self.copy / name
+            target.parent.mkdir(exist_ok=True)
             if source.is_dir(): shutil.copytree(source, target, ignore=shutil.ignore_patterns('.ipynb_checkpoints', '__pycache__'))
             elif source.exists(): shutil.copy2(source, target)
 

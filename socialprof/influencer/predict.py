@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['save_model', 'load_model', 'predict_file']
 
-# %% ../../nbs/influencer/06_predict.ipynb #0259735e
+# %% ../../nbs/influencer/06_predict.ipynb #7ba82359
 from importlib import import_module
 from pathlib import Path
 import numpy as np
@@ -13,9 +13,9 @@ from ..core.config import read_json, write_json
 from ..core.text import Rules
 from .data import Task, read_task, task_folder
 from .protocol import Views
-from .submission import check_submission, write_submission
+from .submission import check_submission, evaluate, write_evaluation, write_submission
 
-# %% ../../nbs/influencer/06_predict.ipynb #b10b4d2c
+# %% ../../nbs/influencer/06_predict.ipynb #f4d24ca5
 def save_model(
     folder: str | Path,
     model,              # fitted, with save(folder)
@@ -28,7 +28,7 @@ def save_model(
     model.save(folder / 'classifier')
     kind = type(model)
     write_json(folder / 'model.json', dict(paper='influencer', method=method, classifier=f'{kind.__module__}.{kind.__qualname__}', inputs=inputs,
-        encoder=views.model, max_posts=views.max_posts, max_length=views.max_length, rules=views.rules and vars(views.rules),
+        encoder=views.model, prompt=views.prompt, max_posts=views.max_posts, max_length=views.max_length, rules=views.rules and vars(views.rules),
         task=vars(views.task)))
     return folder
 
@@ -39,7 +39,7 @@ def load_model(folder: str | Path) -> tuple[object, dict]:
     if not module.startswith('socialprof.'): raise ValueError(f"{folder}: model.json names {card['classifier']!r}, expected a class of socialprof")
     return getattr(import_module(module), name).load(Path(folder) / 'classifier'), card
 
-# %% ../../nbs/influencer/06_predict.ipynb #ffdddf1c
+# %% ../../nbs/influencer/06_predict.ipynb #4c6f9ba6
 def predict_file(
     model: str | Path,    # a folder that `save_model` wrote
     source: str | Path,   # a folder of PAN files, or test_text.json itself; its test users are labelled, without one its training users
@@ -51,11 +51,15 @@ def predict_file(
     source = Path(source).parent if Path(source).name == 'test_text.json' else Path(source)
     split = 'test' if (task_folder(source, task) / 'test_text.json').exists() else 'train'
     frame, _ = read_task(source, task, splits=(split,))
-    views = Views(frame, task, card['encoder'], card['rules'] and Rules(**card['rules']), card['max_posts'], card['max_length'])
+    views = Views(frame, task, card['encoder'], card['rules'] and Rules(**card['rules']), card['max_posts'], card['max_length'], card['prompt'])
     inputs = views.of(card['inputs'], np.arange(len(frame)))
     inputs = list(inputs) if card['inputs'] == 'text' else inputs
     output = Path(output)
     if output.is_dir() or not output.suffix: output = output / f'{task.key}.json'
     write_submission(frame.user, classifier.predict(inputs), classifier.predict_proba(inputs).max(1), output, task)
-    check_submission(output, frame.user, task)
-    return f"{len(frame)} users labelled by {card['method']}; {output} is a good submission for {task.key}"
+    good = check_submission(output, frame.user, task)
+    told = f"{len(frame)} users labelled by {card['method']}; {output} is a good submission for {task.key}"
+    if frame.label.isna().any(): return told
+    figures = evaluate(dict(zip(frame.user, frame.label, strict=True)), dict(zip(good.user, good.label, strict=True)))
+    write_evaluation(figures, output.parent, task)
+    return f"{told}\naccuracy {figures['uacc']:.4f}, macro-F1 {figures['umF1']:.4f} on the labels beside it, written as evaluation.json and .prototext"

@@ -7,7 +7,7 @@ __all__ = ['OPTIMISERS', 'CHOICES', 'SMALLEST', 'POSITIVE', 'OPTIONAL', 'SHARED'
            'enter', 'first_parameters', 'reshaped', 'mine', 'stack_losses', 'train', 'class_distances',
            'check_settings', 'ReshapeSettings', 'fit_many', 'Reshape', 'save_reshape', 'load_reshape', 'vote']
 
-# %% ../../nbs/influencer/01_reshape.ipynb #09db7044
+# %% ../../nbs/influencer/01_reshape.ipynb #d9287ea6
 from collections.abc import Sequence
 from pathlib import Path
 import numpy as np, pandas as pd, torch
@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeatures
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from ..core.config import atomic_path, read_json, write_json
-from ..learn.metric import (contrastive_loss, nearest_negatives, random_negatives, random_positives, rows_at,
+from ..learn.metric import (FORMS, contrastive_loss, nearest_negatives, random_negatives, random_positives, rows_at,
                                      squared_distances, triplet_loss)
 
 # %% ../../nbs/influencer/01_reshape.ipynb #dfedb57f
@@ -136,9 +136,9 @@ def class_distances(
     if decision == 'mean': return distances @ members
     return torch.stack([(distances / weights)[:, labels == label].amin(1) for label in range(members.shape[1])], 1)
 
-# %% ../../nbs/influencer/01_reshape.ipynb #8a4a3ff9
+# %% ../../nbs/influencer/01_reshape.ipynb #217f746d
 CHOICES = dict(loss=('triplet', 'contrastive'), prototypes=('Ins', 'Def', 'Def+Ins'), negatives=('nearest', 'random'),
-               transformation=('linear', 'mlp'), decision=('nearest', 'mean', 'centroid'), form=('hinge', 'hadsell'),
+               transformation=('linear', 'mlp'), decision=('nearest', 'mean', 'centroid'), form=FORMS,
                optimiser=tuple(OPTIMISERS))
 SMALLEST = dict(dim=1, hidden=1, remine=1, epochs=0, seed=0)
 POSITIVE = 'margin', 'learning_rate', 'definition_weight', 'temperature'

@@ -5,15 +5,15 @@
 # %% auto #0
 __all__ = ['ENCODER', 'DECODER', 'LARGE', 'SETTINGS', 'PROFILES', 'Setting', 'setting', 'plan']
 
-# %% ../../nbs/influencer/02_update.ipynb #fa7fecb0
+# %% ../../nbs/influencer/02_update.ipynb #57ba9f95
 from dataclasses import dataclass
 
 import pandas as pd
 
-from ..core.models import in_folder, in_hub_cache, in_package
+from ..core.models import MINILM, in_folder, in_hub_cache, in_package
 from ..learn.peft import FineTuner
 
-# %% ../../nbs/influencer/02_update.ipynb #8292ed0d
+# %% ../../nbs/influencer/02_update.ipynb #99c96756
 @dataclass(frozen=True)
 class Setting:
     "One row of the paper's table, in one reading."
@@ -24,7 +24,7 @@ class Setting:
     tuning: str           # 'lora', 'head', 'full'
     max_length: int       # tokens, as far as the model was trained to read
 
-ENCODER = ('ElKulako/cryptobert', 'sentence-transformers/all-MiniLM-L6-v2')
+ENCODER = ('ElKulako/cryptobert', MINILM)
 DECODER = ('bigscience/bloom-1b1', 'HuggingFaceTB/SmolLM2-135M-Instruct')
 LARGE = ('bigscience/bloom-7b1', None)
 

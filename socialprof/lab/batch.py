@@ -6,7 +6,7 @@
 __all__ = ['PROFILES', 'ENVIRONMENT', 'UsageError', 'grids', 'points', 'Planned', 'planned', 'plan', 'failed_path', 'execute',
            'run_batch']
 
-# %% ../../nbs/lab/03_batch.ipynb #a134c03b
+# %% ../../nbs/lab/03_batch.ipynb #c910b9e6
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -18,7 +18,7 @@ import os, tempfile, tomllib
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 from ..core.config import fingerprint, reports_dir, root, write_json
-from .results import (SIMULATED, checked, is_current, notebook_path, paper_module, parameters_of,
+from .results import (SIMULATED, checked, is_current, listed, notebook_path, paper_module, parameters_of,
                                     result_path, results_fingerprint, run_key, source_of)
 
 # %% ../../nbs/lab/03_batch.ipynb #a36edb55
@@ -41,7 +41,7 @@ def points(
     "All combinations of an entry's axes."
     return [dict(zip(entry, values, strict=True)) for values in product(*map(_axis, entry.values()))]
 
-# %% ../../nbs/lab/03_batch.ipynb #67059cdd
+# %% ../../nbs/lab/03_batch.ipynb #ce1abd1e
 @dataclass(frozen=True)
 class Planned:
     "A run of a batch."
@@ -64,9 +64,10 @@ def planned(notebook: str, told: dict) -> Planned:
     key = run_key(notebook, parameters, source['fingerprint'], inputs)
     done, why = is_current(path, key)
     if done and not path.with_suffix('.ipynb').exists(): done, why = False, 'its page is missing'
+    if done and parameters.get('save_model') and not path.with_suffix('.model').exists(): done, why = False, 'its model was not kept'
     return Planned(notebook, parameters, path, key, done, why)
 
-# %% ../../nbs/lab/03_batch.ipynb #0572a101
+# %% ../../nbs/lab/03_batch.ipynb #d1ac199f
 def _targets(asked: Iterable[str], source: str) -> dict[str, list[str]]:
     "Paper → tasks, from words such as `influencer` or `influencer/intent`."
     known, chosen = grids(), {}
@@ -84,7 +85,7 @@ def _targets(asked: Iterable[str], source: str) -> dict[str, list[str]]:
 def _has(told: dict, known: dict, method: str) -> bool:
     "Does a run with these parameters fit this method?"
     methods = told.get('methods', known['methods'].default)
-    return methods == 'all' or method in [name.strip() for name in methods.split(';')]
+    return methods == 'all' or method in listed(methods)
 
 # %% ../../nbs/lab/03_batch.ipynb #1596e432
 def _check_request(profile: str, source: str) -> str:
@@ -184,7 +185,7 @@ def _execute(run: Planned, engine: str | None, workdir: Path) -> str:
         error = error or f'no page: {_cause(problem)}'
     return error
 
-# %% ../../nbs/lab/03_batch.ipynb #cd0bdebe
+# %% ../../nbs/lab/03_batch.ipynb #17b667ee
 def execute(
     run: Planned,
     engine: str | None = None,  # papermill's engine; None: papermill's own choice
@@ -196,7 +197,7 @@ def execute(
     working = run.path.with_name(f'.{run.path.stem}.running.ipynb')
     try:
         with _lock(run).acquire(timeout=-1 if wait else 0):
-            if not force and is_current(run.path, run.key)[0] and run.path.with_suffix('.ipynb').exists(): return 'done', 'by another batch'
+            if not force and planned(run.notebook, run.parameters).done: return 'done', 'by another batch'
             for old in (run.path, failed_path(run.path)): old.unlink(missing_ok=True)
             error = _execute(run, engine, working)
             if error:

@@ -128,7 +128,7 @@ def plane(
     axes[0][-1].legend(loc='center left', bbox_to_anchor=(1, .5), frameon=False)
     return figure
 
-# %% ../../nbs/lab/03a_figures.ipynb #c4bedf89
+# %% ../../nbs/lab/03a_figures.ipynb #e975e5a1
 def reading(
     predictions: pd.DataFrame,  # of one split
     floor: str = 'majority',    # the method that knows nothing, if it was run
@@ -139,7 +139,8 @@ def reading(
     ranked = ranked[ranked.split == ranked.split[0]]
     best, split = ranked.iloc[0], ranked.split[0]
     told = [f'Best is *{best.method}* with {metric} {best.value:.3f} [{best.low:.3f}, {best.high:.3f}], n={best.n} users, {best.cells} fitted models.']
-    if len(ranked) > 1:
+    if len(ranked) == 1: told.append('No other method was run beside it.')
+    else:
         gap = contrast(predictions, [(1., best.method, split), (-1., ranked.method[1], split)], metric)
         luck = 'more than luck' if gap.low > 0 else f'not more than luck: a gap of {gap.smallest:.3f} would have been needed'
         told.append(f'It leads *{ranked.method[1]}* by {gap.value:.3f} [{gap.low:+.3f}, {gap.high:+.3f}] ({gap.test}), {luck}.')
