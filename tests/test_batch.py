@@ -173,7 +173,7 @@ def test_dry_run_says_why(clone):
     notebook = clone / 'nbs' / 'influencer' / 'run_toy.ipynb'
     notebook.write_text(notebook.read_text().replace('< .7', '< .8'))
     changed = call(clone, '--dry-run', 'influencer/intent', '--fold', '1')
-    assert 'notebook, parameters, data or code changed' in changed.stdout
+    assert 'notebook, parameters, data, code or packages changed' in changed.stdout
 
 
 @pytest.mark.parametrize('words, told', [

@@ -143,7 +143,7 @@ def test_real_folders(name, tmp_path):
     frame, task = data.read_task(REAL / name, 'custom')
     assert frame.ids.notna().all() and frame.label.notna().all() and len(task.labels) in (4, 5)
     pd.testing.assert_frame_equal(data.read(data.write(frame, tmp_path, task), 'custom'), frame)
-    assert data.source_info(REAL / name, 'custom')['kind'] == 'real'
+    assert data.source_info(REAL / name)['kind'] == 'real'
     assert len(data.describe(frame, task)) > 10
 
 

@@ -45,5 +45,5 @@ def test_hidden_labels_are_predicted_and_not_scored(papermill, hidden):
 @pytest.mark.parametrize('kind, method', [('roberta', 'encoder LoRA'), ('bloom', 'decoder LoRA')])
 def test_settings_of_the_paper_with_random_weights(papermill, hidden, kind, method):
     from socialprof.core.models import tiny
-    result = papermill('run_update', profile='paper', source=hidden, task='intent', fold=0, model=tiny(kind), methods=method, epochs=1, max_length=48)
+    result = papermill('run_update', profile='paper', source=hidden, task='intent', fold=0, model=tiny(kind), methods=method, epochs=1, max_length=200)
     assert {row['method'] for row in result['results']} == {method} and result['results'][0]['n'] == 8

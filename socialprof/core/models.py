@@ -193,7 +193,7 @@ def folder(model: str | Path) -> Path:
     "The folder to load a model from; see `find`."
     return find(model).path
 
-# %% ../../nbs/core/05_models.ipynb #8ed52700
+# %% ../../nbs/core/05_models.ipynb #ddd4bf7b
 @contextmanager
 def quiet():
     "No progress bars and no log lines of transformers, nor of datasets and setfit if they are loaded, while the block runs."
@@ -211,6 +211,7 @@ def quiet():
         if bars: logging.enable_progress_bar()
         if mapping_bars: datasets.enable_progress_bars()
 
+# %% ../../nbs/core/05_models.ipynb #3c77a0bb
 def _tokenizer_of(path: Path, config):
     "The folder's tokenizer with a padding token; decoders that have none pad with their end of text."
     from transformers import AutoTokenizer

@@ -112,7 +112,7 @@ _AGAINST = [
           'Conclusions', '+.047 against -.215'),
     Claim('F5b', 'metric learning beats LDSE on the test set', 'profiling', beats('triplet Def+Ins', 'ldse', 'test'), 'official board', '.508 against .502')]
 
-# %% ../../nbs/influencer/09_claims.ipynb #33f468f9
+# %% ../../nbs/influencer/09_claims.ipynb #6e3de78a
 _SHIFT = [
     Claim('F9a', 'counting posts tells the class in training', 'profiling', beats('tweet-count', 'majority'), 'data set', 'means 2.9 to 8.1 by class'),
     Claim('F9b', 'counting posts loses more from cross-validation to test than reading them', 'profiling', drops_less('char-logistic', 'tweet-count'),
@@ -120,7 +120,7 @@ _SHIFT = [
     Claim('F9c', 'folds by tweet instead of by user flatter', 'profiling',
           beats('vector-logistic | posts, folds by tweet', 'vector-logistic | posts, folds by user'),
           'protocol', 'not stated which was used'),
-    Claim('F9d', 'cutting profiles at 128 tokens costs test score', 'profiling',
+    Claim('F9d', 'reading 128 tokens of a profile instead of 256 costs test score', 'profiling',
           beats('vector-logistic', 'vector-logistic | first 128 tokens', 'test'),
           'model card of CryptoBERT', 'limit 128'),
     Claim('F9e', 'capping test users at 10 posts mends the shift', 'profiling',
@@ -140,5 +140,5 @@ def claims_on(
     tasks,  # names of the tasks that were run
 ) -> list[Claim]:
     "The claims that concern a source: all of them, or, where only a custom task was run, those about profiling carried over to it."
-    if set(tasks) != {'custom'}: return CLAIMS
-    return [replace(claim, task='custom') for claim in CLAIMS if claim.task == 'profiling']
+    carried = [replace(claim, task='custom', printed='', where='carried over from profiling') for claim in CLAIMS if claim.task == 'profiling']
+    return carried if set(tasks) == {'custom'} else CLAIMS + carried if 'custom' in tasks else CLAIMS

@@ -15,15 +15,17 @@ from .data import Task, read_task, task_folder
 from .protocol import Views
 from .submission import check_submission, evaluate, write_evaluation, write_submission
 
-# %% ../../nbs/influencer/06_predict.ipynb #f4d24ca5
+# %% ../../nbs/influencer/06_predict.ipynb #ff0a3c08
 def save_model(
     folder: str | Path,
     model,              # fitted, with save(folder)
     inputs: str,        # 'text', 'vectors', 'vectors+definitions' or 'counts': what it predicts from
     views: Views,       # how users became inputs
     method: str,        # its name in the tables
+    level: str = 'profile',  # what it was trained on; only profiles can be kept
 ) -> Path:
     "Write a classifier and its card; no pickle. The folder can be moved to another machine."
+    if level != 'profile': raise ValueError(f"level {level!r}: only classifiers of whole profiles are kept; train with level='profile'")
     folder = Path(folder)
     model.save(folder / 'classifier')
     kind = type(model)

@@ -15,8 +15,8 @@ import inspect, json, os
 import typer
 from ..core.config import raw_dir, root
 
-# %% ../../nbs/lab/05_cli.ipynb #b1f4defe
-app = typer.Typer(help='Five social-media papers re-run, and whether their claims survive an honest test.', no_args_is_help=True,
+# %% ../../nbs/lab/05_cli.ipynb #c870aa90
+app = typer.Typer(help='Social-media papers re-run, and whether their claims survive an honest test.', no_args_is_help=True,
                   pretty_exceptions_enable=False, add_completion=False)
 data_app = typer.Typer(help='Simulate, check and describe data in the papers\' formats.', no_args_is_help=True)
 app.add_typer(data_app, name='data')
@@ -148,15 +148,15 @@ def check(target: Annotated[str, typer.Argument(help='PAPER/TASK')], folder: Pat
             frame = module.read(folder, name)
             typer.echo(f"{paper}/{name}: good; {', '.join(f'{n} {split} users' for split, n in frame.split.value_counts().items())}")
 
-# %% ../../nbs/lab/05_cli.ipynb #e1dee0c6
+# %% ../../nbs/lab/05_cli.ipynb #d37005b8
 @data_app.command()
 def describe(target: Annotated[str, typer.Argument(help='PAPER/TASK')], source: Source = 'simulated', seed: int = 0):
     "Statistics of a data set beside the published ones."
     with _plain_errors():
         module, _, task = _data(target)
         for name in [task] if task else [t for t in module.TASKS if t != 'custom']:
-            frame, _ = module.load(name, source, seed=seed)
-            typer.echo(f'{name} ({source})\n{module.describe(frame).to_string()}\n')
+            frame, info = module.load(name, source, seed=seed)
+            typer.echo(f'{name} ({source})\n{module.describe(frame, info).to_string(na_rep="")}\n')
 
 @data_app.command()
 def simulate(
@@ -172,7 +172,7 @@ def simulate(
         if not task or task == 'custom': raise UsageError(f'name one of {", ".join(t for t in module.TASKS if t != "custom")}')
         if folder.exists() and any(folder.iterdir()): raise UsageError(f'{folder} is not empty: name a new folder')
         options = inspect.signature(module.simulate).parameters.items()
-        known = [name for name, option in options if name not in {'task', 'seed'} and isinstance(option.default, int | float)]
+        known = [name for name, option in options if name not in {'task', 'seed'} and isinstance(option.default, int | float | None)]
         effects = _pairs(change)
         if unknown := set(effects) - set(known): raise UsageError(f"unknown: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
         frame = module.simulate(task, seed=seed, **{k: json.loads(v) for k, v in effects.items()})

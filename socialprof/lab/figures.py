@@ -38,7 +38,7 @@ def forest(
     if len(rows): figure.legend(loc='outside upper right', ncols=3, frameon=False)
     return figure
 
-# %% ../../nbs/lab/03a_figures.ipynb #8add8114
+# %% ../../nbs/lab/03a_figures.ipynb #14d43712
 def ranking(
     predictions: pd.DataFrame,  # method, split, fold, seed, user, y, predicted
     metric: str = 'macro_f1',
@@ -60,7 +60,7 @@ def methods_figure(
         part = ranked[ranked.split == split].set_index('method').reindex(order)
         axis.errorbar(part.value, order, xerr=[part.value - part.low, part.high - part.value], fmt='o', color='#0b5394', capsize=3, label='measured')
         told = {m: v for (m, s), v in (printed or {}).items() if s == split and m in order}
-        if told: axis.plot(list(told.values()), list(told), 'D', color='#e69138', label='printed in the paper (other data)')
+        if told: axis.plot(list(told.values()), list(told), 'D', color='#e69138', label='printed (other data)')
         if chance is not None: axis.axvline(chance, color='#999999', linestyle=':', label='chance')
         axis.set(title={'cv': 'cross-validation', 'test': 'test set'}.get(split, split), xlabel='macro-F1, 95 % interval')
     axes[0][0].legend(loc='lower right', fontsize=8)
@@ -128,7 +128,15 @@ def plane(
     axes[0][-1].legend(loc='center left', bbox_to_anchor=(1, .5), frameon=False)
     return figure
 
-# %% ../../nbs/lab/03a_figures.ipynb #e975e5a1
+# %% ../../nbs/lab/03a_figures.ipynb #74e4d78f
+def _lead(predictions: pd.DataFrame, best: str, other: str, split: str, metric: str) -> str:
+    "A sentence on one method against another, on the folds and seeds that both have."
+    try: gap = contrast(predictions, [(1., best, split), (-1., other, split)], metric)
+    except LookupError: return f'It shares no fold and seed with *{other}*, so that they cannot be paired.'
+    luck = 'more than luck' if gap.low > 0 else f'not more than luck: a gap of {gap.smallest:.3f} would have been needed'
+    where = 'is ahead of' if gap.value > 0 else 'on the same folds and seeds is not ahead of'
+    return f'It {where} *{other}*: {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] ({gap.test}), {luck}.'
+
 def reading(
     predictions: pd.DataFrame,  # of one split
     floor: str = 'majority',    # the method that knows nothing, if it was run
@@ -140,13 +148,7 @@ def reading(
     best, split = ranked.iloc[0], ranked.split[0]
     told = [f'Best is *{best.method}* with {metric} {best.value:.3f} [{best.low:.3f}, {best.high:.3f}], n={best.n} users, {best.cells} fitted models.']
     if len(ranked) == 1: told.append('No other method was run beside it.')
-    else:
-        gap = contrast(predictions, [(1., best.method, split), (-1., ranked.method[1], split)], metric)
-        luck = 'more than luck' if gap.low > 0 else f'not more than luck: a gap of {gap.smallest:.3f} would have been needed'
-        told.append(f'It leads *{ranked.method[1]}* by {gap.value:.3f} [{gap.low:+.3f}, {gap.high:+.3f}] ({gap.test}), {luck}.')
-    labels = predictions.y.nunique()
-    if floor in set(ranked.method) and floor != best.method:
-        gap = contrast(predictions, [(1., best.method, split), (-1., floor, split)], metric)
-        told.append(f'Above *{floor}* it is by {gap.value:.3f} [{gap.low:+.3f}, {gap.high:+.3f}].')
-    else: told.append(f'Guessing among {labels} equal classes would give about {1 / labels:.3f}.')
+    else: told.append(_lead(predictions, best.method, ranked.method[1], split, metric))
+    if floor in set(ranked.method) - {best.method}: told.append(_lead(predictions, best.method, floor, split, metric))
+    else: told.append(f'Guessing among {predictions.y.nunique()} equal classes would give about {1 / predictions.y.nunique():.3f}.')
     return ' '.join(told)

@@ -79,7 +79,7 @@ def _cell_scores(table: pd.DataFrame, metric: Callable, weights: pd.DataFrame) -
         drawn.append(metric(cell.y, cell.predicted, weights.loc[cell.user].to_numpy().T))
     return np.array(plain), np.array(drawn)
 
-# %% ../../nbs/lab/00_metrics.ipynb #4e62f4e0
+# %% ../../nbs/lab/00_metrics.ipynb #f96f52d4
 def estimate(
     table: pd.DataFrame,                 # rows of one method on one split: fold, seed, user, y, predicted
     metric: str = 'macro_f1',            # a name in METRICS
@@ -87,10 +87,11 @@ def estimate(
     seed: int = 0,
     level: float = .95,                  # coverage of the interval
 ) -> Estimate:
-    "Mean score over the cells, with a percentile bootstrap interval over users."
+    "Mean score over the cells; the bootstrap interval is about the luck of the evaluation users, its centre shifted onto the score."
     score = METRICS[metric]
     plain, drawn = _cell_scores(table, score, _user_weights(tuple(sorted(set(table.user))), resamples, seed))
-    low, high = np.nanquantile(drawn.mean(0), [(1 - level) / 2, (1 + level) / 2])
+    means = drawn.mean(0)
+    low, high = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2]) + plain.mean() - np.nanmean(means)
     return Estimate(plain.mean().item(), low.item(), high.item(), table.user.nunique(), len(plain))
 
 # %% ../../nbs/lab/00_metrics.ipynb #4162f701
@@ -122,7 +123,7 @@ def corrected_t(
     half, power = t.ppf((1 + level) / 2) * error, (t.ppf(.975) + t.ppf(.8)) * error
     return Gap(d.mean().item(), (d.mean() - half).item(), (d.mean() + half).item(), p, power.item(), n, len(d), 'corrected resampled t')
 
-# %% ../../nbs/lab/00_metrics.ipynb #b123ba36
+# %% ../../nbs/lab/00_metrics.ipynb #7c0ac58a
 Term = tuple[float, str, str]  # weight, method, split ('cv' or 'test')
 
 def _shared_cells(table: pd.DataFrame, methods: set[str]) -> pd.DataFrame:
@@ -132,6 +133,12 @@ def _shared_cells(table: pd.DataFrame, methods: set[str]) -> pd.DataFrame:
     shared = had[had == len(methods)].index
     return table[pd.MultiIndex.from_frame(table[['fold', 'seed']]).isin(shared)]
 
+def _test_share(rows: pd.DataFrame) -> float:
+    "n_test / n_train of a cell: from `trained_on`, the rows each cell was trained on, or else from the number of folds seen."
+    if 'trained_on' not in rows: return 1 / max(1, rows.fold.nunique() - 1)
+    cells = rows.groupby(['method', 'fold', 'seed']).trained_on.agg(['size', 'first'])
+    return float((cells['size'] / cells['first']).mean())
+
 def contrast(
     table: pd.DataFrame,       # method, split, fold, seed, user, y, predicted
     terms: Sequence[Term],     # what is summed
@@ -140,7 +147,7 @@ def contrast(
     seed: int = 0,
 ) -> Gap:
     "Weighted sum of scores. One split of cross-validation: corrected t over its cells; otherwise a paired bootstrap over users."
-    plain, drawn, users, cells, folds = {}, 0., 0, [], 0
+    plain, drawn, users, cells, share = {}, 0., 0, [], 0
     for number, split in enumerate(sorted({split for *_, split in terms})):
         here = [(weight, method) for weight, method, at in terms if at == split]
         rows = _shared_cells(table[table.split == split], {method for _, method in here})
@@ -150,8 +157,8 @@ def contrast(
         plain[split] = sum(weight * scores[method][0] for weight, method in here)
         drawn = drawn + sum(weight * scores[method][1].mean(0) for weight, method in here)
         users, cells = users + rows.user.nunique(), [*cells, len(plain[split])]
-        folds = rows.fold.nunique()
-    if set(plain) == {'cv'} and folds > 1: return corrected_t(plain['cv'], 1 / (folds - 1), users)
+        share = _test_share(rows)
+    if set(plain) == {'cv'} and rows.fold.nunique() > 1: return corrected_t(plain['cv'], share, users)
     value, error = sum(v.mean() for v in plain.values()).item(), np.nanstd(drawn, ddof=1).item()
     low, high = np.nanquantile(drawn, [.025, .975])
     p = min(1., 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + resamples))

@@ -57,14 +57,14 @@ def write_page(
     with atomic_path(target) as temporary: temporary.write_text(page(notebook, '../../../index.html'), encoding='utf-8')
     return target
 
-# %% ../../nbs/lab/04_report.ipynb #a64d1f09
+# %% ../../nbs/lab/04_report.ipynb #e1029f5d
 RESULT_COLUMNS = ['profile', 'source', 'paper', 'task', 'method', 'fold', 'seed', 'metric', 'value', 'n', 'seconds']
 
 def results_table(results: list[dict], profile: str) -> pd.DataFrame:
     "One row a fitted model and metric: `profile, source, paper, task, method, fold, seed, metric, value, n, seconds`. Fold -1 is the test set."
     rows = []
     for result in results:
-        if not result.get('predictions'): continue
+        if result['status'] != 'done' or not result.get('predictions'): continue
         table = pd.read_parquet(result['path'].with_name(result['predictions'])).dropna(subset='y')
         seconds = {row['method']: row['seconds'] for row in result['results']}
         common = dict(profile=profile, source=source_folder(result['source']), paper=result['paper'], task=result['task'])
@@ -114,7 +114,7 @@ def _figure(ledger: pd.DataFrame) -> str:
     with matplotlib.rc_context({'svg.fonttype': 'none'}): forest(ledger).savefig(text, format='svg')  # text as text: a tenth of the size
     return text.getvalue()[text.getvalue().index('<svg'):]
 
-# %% ../../nbs/lab/04_report.ipynb #6b5ff793
+# %% ../../nbs/lab/04_report.ipynb #3f16ee6b
 def _tiles(ledger: pd.DataFrame) -> str:
     counts = ledger.verdict.value_counts()
     return '<div class="tiles">' + ''.join(f'<div class="tile" style="color:{COLOURS[v]}"><b>{counts.get(v, 0)}</b>{v}</div>' for v in VERDICTS) + '</div>'
@@ -125,7 +125,8 @@ def _ledger_section(name: tuple[str, str], ledger: pd.DataFrame) -> str:
     picture = _figure(ledger) if ledger.gap.notna().any() else ''
     summary = f'<a href="{source}/{paper}/summary/run_summary.html">the page of this paper</a>'
     told = f'<p>Evidence: <b>{escape(ledger.evidence.iloc[0])}</b> · {summary}</p>'
-    return f'<h2>{paper} · {source}</h2>{told}{_tiles(ledger)}{picture}{_interactive(table, preview=True, paging=False)}'
+    luck = '<p>Each claim is tested at 5 %; nothing is corrected for their number.</p>'
+    return f'<h2>{paper} · {source}</h2>{told}{luck}{_tiles(ledger)}{picture}{_interactive(table, preview=True, paging=False)}'
 
 def _sources(results: list[dict]) -> str:
     kinds = sorted({evidence(r['source']) for r in results})
@@ -133,12 +134,14 @@ def _sources(results: list[dict]) -> str:
     simulated = any(r['source']['kind'] == 'simulated' for r in results)
     return f'<div class="loud">{loud if simulated else ""}Sources: {escape("; ".join(kinds))}</div>'
 
-# %% ../../nbs/lab/04_report.ipynb #89eb73df
+# %% ../../nbs/lab/04_report.ipynb #6f27a9f4
 def index(results: list[dict], ledger: pd.DataFrame, table: pd.DataFrame, profile: str, folder: Path) -> str:
     "The index page of a profile."
     failed = [r for r in results if r['status'] == 'failed']
     sections = ''.join(_ledger_section(name, part) for name, part in ledger.groupby(['source', 'paper'], sort=False))
     trouble = f'<p class="failed"><b>{len(failed)} of {len(results)} runs failed</b>: see the table of runs.</p>' if failed else ''
+    stale = sum(r['status'] == 'stale' for r in results)
+    if stale: trouble += f'<p class="failed">{stale} runs are of older code, packages or weights and are left out: run the batch again.</p>'
     keys = ['source', 'paper', 'task', 'method', 'split', 'metric']
     table = table.assign(split=table.fold.map({-1: 'test'}).fillna('cv'))
     shown = {'mean': ('value', 'mean'), 'models': ('value', 'size'), 'users a model': ('n', 'mean')}

@@ -8,7 +8,7 @@ __all__ = ['SIMULATED', 'PACKAGES', 'listed', 'Parameter', 'notebook_path', 'par
            'versions', 'commit', 'results_fingerprint', 'score_rows', 'RunInputs', 'Run', 'is_current', 'load_results',
            'load_predictions']
 
-# %% ../../nbs/lab/00a_results.ipynb #832c399e
+# %% ../../nbs/lab/00a_results.ipynb #857dca4b
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module, metadata
@@ -16,6 +16,7 @@ from pathlib import Path
 import ast, json, platform, re, resource, subprocess, sys, time
 import pandas as pd
 from ..core.config import atomic_path, fingerprint, read_json, reports_dir, root, write_json
+from ..core.models import MissingWeights, find
 from .metrics import METRICS, estimate
 
 # %% ../../nbs/lab/00a_results.ipynb #a5286165
@@ -78,16 +79,17 @@ def checked(
         values[name] = read
     return values
 
-# %% ../../nbs/lab/00a_results.ipynb #cc5efe8a
+# %% ../../nbs/lab/00a_results.ipynb #1adf5681
 _PLACE = {'reports', 'profile', 'save_model'}  # parameters that say where a result goes and what is kept beside it, not what it is
 
 def code_fingerprint(
-    paper: str,  # a folder of the package
+    paper: str,                # a folder of the package
+    summary: bool = False,     # does the run read claims, too?
 ) -> str:
-    "Hash of the modules a run of this paper may use: core, learn, the measuring part of lab, and its own."
-    package = root() / 'socialprof'
-    files = [*(p for room in ('core', 'learn', paper) for p in sorted((package / room).glob('*.py'))),
-             package / 'lab' / 'metrics.py', package / 'lab' / 'results.py', package / 'lab' / 'ledger.py']
+    "Hash of the modules that a run of this paper may use: core, learn, the measuring part of lab, and its own."
+    package, apart = root() / 'socialprof', {'claims.py', 'predict.py', 'submission.py'}
+    files = [p for room in ('core', 'learn', paper) for p in sorted((package / room).glob('*.py')) if summary or p.name not in apart]
+    files += [package / 'lab' / f'{name}.py' for name in ('metrics', 'results', *(['ledger'] if summary else []))]
     return fingerprint([[f.relative_to(package).as_posix(), f.read_text(encoding='utf-8')] for f in files if f.exists()])
 
 def notebook_fingerprint(path: Path) -> str:
@@ -102,7 +104,8 @@ def run_key(
 ) -> str:
     "The hash of everything that a result depends on."
     told = {k: v for k, v in parameters.items() if k not in _PLACE and not (k == 'source' and source)}
-    return fingerprint(notebook, told, source, inputs, notebook_fingerprint(notebook_path(notebook)), code_fingerprint(notebook.split('/')[0]))
+    code = code_fingerprint(notebook.split('/')[0], summary='task' not in parameters)
+    return fingerprint(notebook, told, source, inputs, versions(), notebook_fingerprint(notebook_path(notebook)), code)
 
 # %% ../../nbs/lab/00a_results.ipynb #e0f781d4
 SIMULATED = 'simulated'
@@ -145,7 +148,7 @@ def result_path(notebook: str, parameters: dict, source: dict) -> Path:
     folder = reports_dir(parameters['reports']) / parameters['profile'] / source_folder(source) / paper / parameters.get('task', 'summary')
     return folder / f'{run_name(notebook, parameters)}.json'
 
-# %% ../../nbs/lab/00a_results.ipynb #cf2a2073
+# %% ../../nbs/lab/00a_results.ipynb #d1da9e0d
 PACKAGES = ('socialprof', 'numpy', 'pandas', 'scikit-learn', 'torch', 'transformers', 'sentence-transformers', 'peft', 'xgboost', 'papermill')
 
 def versions() -> dict[str, str]:
@@ -162,7 +165,8 @@ def results_fingerprint(
     folder: Path,  # a paper's results
 ) -> str:
     "Hash of the keys of all finished runs below a folder, but for summaries: what a summary depends on."
-    return fingerprint([[p.name, read_json(p)['key']] for p in sorted(folder.glob('*/*.json')) if p.parent.name != 'summary' and '.failed' not in p.name])
+    done = [p for p in sorted(folder.glob('*/*.json')) if p.parent.name != 'summary' and '.failed' not in p.name]
+    return fingerprint([[p.name, read_json(p)['key']] for p in done])
 
 # %% ../../nbs/lab/00a_results.ipynb #1e06c73f
 def score_rows(
@@ -174,7 +178,7 @@ def score_rows(
     return [dict(method=method, split=split, metric=metric, **vars(estimate(rows, metric)), seconds=(seconds or {}).get(method))
             for (method, split), rows in known.groupby(['method', 'split'], sort=False) for metric in METRICS]
 
-# %% ../../nbs/lab/00a_results.ipynb #223e07af
+# %% ../../nbs/lab/00a_results.ipynb #213c4cd2
 class RunInputs:
     "What a run was told: its parameters, its source, where its result goes; and its clock."
     def __init__(self,
@@ -186,7 +190,9 @@ class RunInputs:
         self.parameters = checked({name: namespace[name] for name in known if name in namespace}, known, notebook)
         self.source = source_of(self.paper, self.parameters)
         self.path = result_path(notebook, self.parameters, self.source)
-        self.inputs = results_fingerprint(self.path.parent.parent) if 'task' not in self.parameters else ''
+        inputs = results_fingerprint(self.path.parent.parent) if 'task' not in self.parameters else ''
+        self.key = run_key(notebook, self.parameters, self.source['fingerprint'], inputs)  # of the code as it is now, not at the end
+        self.notebook_hash = notebook_fingerprint(notebook_path(notebook))
 
     @property
     def simulated(self) -> bool:
@@ -209,7 +215,7 @@ class RunInputs:
         shown = {k: v for k, v in self.parameters.items() if k not in {'reports', 'source', *self.source.get('effects', {})} and v != ''}
         return source + '\n\n' + ' · '.join(f'{k} = `{v}`' for k, v in shown.items())
 
-# %% ../../nbs/lab/00a_results.ipynb #fbc968b5
+# %% ../../nbs/lab/00a_results.ipynb #3c53e5e1
 class Run(RunInputs):
     "A run under way, from the reading of its parameters to its result."
     def finish(self,
@@ -235,11 +241,15 @@ class Run(RunInputs):
         return dict(paper=self.paper, notebook=self.notebook, status='done', parameters=self.parameters, source=self.source, commit=commit(),
             **{name: self.parameters.get(name) for name in ('task', 'fold', 'seed')},
             seconds=round(time.perf_counter() - self.started, 2), peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit),
-            versions=versions(), notebook_hash=notebook_fingerprint(notebook_path(self.notebook)),
-            key=run_key(self.notebook, self.parameters, self.source['fingerprint'], self.inputs),
+            versions=versions(), notebook_hash=self.notebook_hash, key=self.key,
             finished=datetime.now(UTC).isoformat(timespec='seconds'))
 
-# %% ../../nbs/lab/00a_results.ipynb #99d6f506
+# %% ../../nbs/lab/00a_results.ipynb #61b44bfa
+def _weights(model: str) -> str | None:
+    "The hash of a model's weights as they are now; None where they are no longer here."
+    try: return find(model).sha256
+    except (MissingWeights, OSError): return None
+
 def is_current(
     path: Path,  # the result file
     key: str,    # what its key would be today
@@ -248,22 +258,35 @@ def is_current(
     if not path.exists(): return False, 'not run'
     try: found = read_json(path)
     except (json.JSONDecodeError, UnicodeDecodeError): return False, 'its result file is damaged'
-    if found.get('key') != key: return False, 'notebook, parameters, data or code changed'
+    if found.get('key') != key: return False, 'notebook, parameters, data, code or packages changed'
+    if found.get('predictions') and not path.with_name(found['predictions']).exists(): return False, 'its predictions are missing'
+    if changed := [model for model, sha in found.get('models', {}).items() if _weights(model) not in (sha, None)]: return False, f'weights changed: {changed}'
     return True, 'done'
 
+# %% ../../nbs/lab/00a_results.ipynb #a42f9cc5
 def load_results(
     folder: Path,  # reports/<profile>/<source>, or any folder below or above
 ) -> list[dict]:
-    "All finished results below a folder, each with its `path`; failed runs have `status` 'failed'."
-    return [read_json(p) | dict(path=p) for p in sorted(Path(folder).rglob('*.json'))]
+    "All results below a folder, each with its `path` and a status: 'done', 'failed', or 'stale' when it is of other code, weights or packages."
+    found = [read_json(p) | dict(path=p) for p in sorted(Path(folder).rglob('*.json')) if not any(part.endswith('.model') for part in p.parts)]
+    for result in found:
+        if result['status'] != 'done' or 'task' not in result['parameters']: continue
+        key = run_key(result['notebook'], result['parameters'], result['source']['fingerprint'])
+        if not is_current(result['path'], key)[0]: result['status'] = 'stale'
+    return found
 
 def load_predictions(
-    results: list[dict],  # from load_results
-) -> pd.DataFrame:        # method, split, task, fold, seed, user, y, predicted
-    "The predictions of all these runs in one table; rows whose label is hidden are left to the submission files."
-    parts = [pd.read_parquet(r['path'].with_name(r['predictions'])).assign(task=r['task'], run=r['path'].stem) for r in results if r.get('predictions')]
+    results: list[dict],  # from load_results; those that are done are read
+) -> pd.DataFrame:        # method, split, task, fold, seed, user, y, predicted; y is missing where it is hidden
+    "The predictions of all these runs in one table. A fitted model that two runs share is taken once; ValueError if they disagree about it."
+    parts = [pd.read_parquet(r['path'].with_name(r['predictions'])).assign(task=r['task'], run=str(r['path']))
+             for r in results if r['status'] == 'done' and r.get('predictions')]
     if not parts: return pd.DataFrame(columns=['method', 'split', 'task', 'fold', 'seed', 'user', 'y', 'predicted'])
-    table = pd.concat(parts, ignore_index=True).dropna(subset='y')
-    twice = table.groupby(['task', 'method', 'split', 'fold', 'seed']).run.nunique()
-    if (twice := twice[twice > 1]).size: raise ValueError(f'two runs hand in the same method: {twice.index[0]}; name one of them differently')
-    return table.drop(columns='run')
+    table, cell = pd.concat(parts, ignore_index=True), ['task', 'method', 'split', 'fold', 'seed']
+    first = table.groupby(cell).run.transform('first')
+    once, again = table[table.run == first], table[table.run != first]
+    for name, rows in again.groupby([*cell, 'run']):
+        same = once[(once[cell] == list(name[:-1])).all(axis=1)]
+        if sorted(zip(same.user, same.predicted, strict=True)) != sorted(zip(rows.user, rows.predicted, strict=True)):
+            raise ValueError(f'two runs disagree about {name[:-1]}: {Path(name[-1]).name} and another; delete one of them')
+    return once.drop(columns='run')

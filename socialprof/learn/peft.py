@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TUNINGS', 'LEARNING_RATES', 'head_modules', 'unknown_tuning', 'adapt', 'set_dropout', 'trainable', 'encode_labels',
-           'tokenise', 'choose_precision', 'make_loss', 'positive_weights', 'logits_of', 'TunerSettings',
-           'last_checkpoint', 'training_arguments', 'train', 'settings_of', 'TunedClassifier', 'save_tuned', 'body_of',
-           'load_tuned', 'FineTuner']
+           'tokenise', 'longest_input', 'choose_precision', 'make_loss', 'positive_weights', 'logits_of',
+           'TunerSettings', 'last_checkpoint', 'training_arguments', 'train', 'settings_of', 'TunedClassifier',
+           'save_tuned', 'body_of', 'load_tuned', 'FineTuner']
 
 # %% ../../nbs/learn/01_peft.ipynb #ef1a6394
 from contextlib import contextmanager, nullcontext
@@ -132,6 +132,14 @@ def tokenise(
     filler = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.pad_token_id
     rows = [dict(input_ids=ids or [filler], attention_mask=[1] * max(len(ids), 1)) for ids in kept]   # '' is no token at all to a decoder
     return rows, dict(texts=int((cut > 0).sum()), of_texts=len(texts), tokens=int(cut.sum()), of_tokens=int(sum(whole)))
+
+# %% ../../nbs/learn/01_peft.ipynb #56694ac6
+def longest_input(
+    config,  # a transformers config
+) -> int:
+    "Tokens that a model has positions for; what lies beyond is cut and counted, whatever `max_length` says."
+    places = getattr(config, 'max_position_embeddings', None) or 10**9
+    return places - 1 - config.pad_token_id if config.model_type in ('roberta', 'xlm-roberta', 'camembert') else places
 
 # %% ../../nbs/learn/01_peft.ipynb #b8fd9a1b
 @contextmanager
@@ -315,10 +323,12 @@ def _workspace(settings, job: str):
     yield folder, True
     if not settings.output_dir: shutil.rmtree(folder)
 
-# %% ../../nbs/learn/01_peft.ipynb #7692fbba
+# %% ../../nbs/learn/01_peft.ipynb #355bf14b
 class TunedClassifier(ClassifierMixin, TunerSettings):
     "The fitted half of `FineTuner`: has `model_`, `tokenizer_`, `classes_`."
-    def _rows(self, texts): return tokenise([whole_characters(self.prompt + text) for text in texts], self.tokenizer_, self.max_length)
+    def _rows(self, texts):
+        length = min(self.max_length, longest_input(self.model_.config))
+        return tokenise([whole_characters(self.prompt + text) for text in texts], self.tokenizer_, length)
 
     def truncation(self, X) -> dict:
         "How many of these texts, and of their tokens, lie beyond `max_length` and are not read."
