@@ -27,6 +27,7 @@ def _from_root(match) -> str:
 def readme(index=ROOT / 'nbs' / 'index.ipynb') -> dict[str, bytes]:
     "The files made from the index: README.md, and the pictures among its outputs; path below the root -> content."
     notebook = nbformat.read(index, as_version=4)
+    notebook.metadata['language_info'] = dict(name='python')  # of the fenced code
     notebook.cells = [_without_directives(c) for c in notebook.cells if _visible(c)]
     for cell in notebook.cells:
         if cell.cell_type == 'markdown':
