@@ -56,7 +56,7 @@ FOLDERS = {
     'no truth': ('a file less', lambda folder: (folder / 'train_truth.json').unlink(), 'train_truth.json: expected this file'),
     'test truth alone': ('a file less', lambda folder: (folder / 'test_text.json').unlink(), 'test_text.json: expected this file'),
     'file misnamed': ('the name that the task page has', lambda folder: (folder / 'train_text.json').rename(folder / 'train-texts.json'),
-                      'rename train-texts.json to train_text.json'),
+                      'if train-texts.json is this file under a wrong name, rename it'),
     'user in both splits': ('a training user in the test', _leak, 'of train_text.json; remove one'),
     'a line of 2 GB': ('texts in one line', _huge, 'found 2,147,483,648 bytes'),
 }

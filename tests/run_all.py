@@ -65,7 +65,7 @@ class Checks:
             'ruff socialprof': lambda: self.command(*ruff, 'socialprof'),
             'ruff tests docs': lambda: self.command(*ruff, 'tests', 'docs'),
             'README in sync': lambda: self.command(sys.executable, ROOT / 'docs' / 'readme.py', '--check'),
-            'pytest': self.pytest,
+            **{f'pytest {p.name}': lambda p=p: self.pytest(p) for p in sorted((ROOT / 'tests').glob('test_*.py'))},
             **{f'nbdev_test {n}': lambda n=n: self.nbdev_test(n) for n in notebooks if n not in runs},
             **{f'papermill {n}': lambda n=n: self.papermill(n) for n in runs},
         }
@@ -120,10 +120,10 @@ class Checks:
         "A run goes through with its own defaults, by plain papermill; what it writes lands in the copy."
         return self.command(sys.executable, '-m', 'papermill', '--no-progress-bar', name, self.folder / f'{name.replace("/", "-")}', cwd=self.copy)
 
-    def pytest(self) -> Outcome:
-        "The tests in this folder, each counted."
-        report = self.folder / 'pytest.xml'
-        done = self.command(sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', f'--junit-xml={report}', 'tests')
+    def pytest(self, file: Path) -> Outcome:
+        "The tests of a file, each counted."
+        report = self.folder / f'{file.stem}.xml'
+        done = self.command(sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', f'--junit-xml={report}', file)
         if not report.exists(): return outcome(done.output or 'pytest wrote no report')
         counts = [{k: int(suite.get(k, 0)) for k in ('tests', 'failures', 'errors', 'skipped')} for suite in ET.parse(report).iter('testsuite')]
         total = {k: sum(c[k] for c in counts) for k in counts[0]}

@@ -178,7 +178,7 @@ def check_keys(
             problems.add(path, number, f'the key {shown(key)}{inside}', f'the keys {shown(list(record))}' if record else 'no key', remedy)
     return len(problems) == before
 
-# %% ../../nbs/core/01_formats.ipynb #063b1789
+# %% ../../nbs/core/01_formats.ipynb #5d563290
 def _explain(
     line: bytes,  # a line that holds no JSON object
     value,        # what it holds, when it is JSON
@@ -199,7 +199,7 @@ def _missing(path: Path, problems: Problems) -> bool:
     beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
     meant = near(path.name, beside)
     problems.add(path, None, 'this file', f'only {", ".join(beside[:10])}' if beside else 'no such file',
-                 f'rename {meant} to {path.name}' if meant else 'add it')
+                 f'add it; if {meant} is this file under a wrong name, rename it' if meant else 'add it')
     return True
 
 # %% ../../nbs/core/01_formats.ipynb #27b4cc32

@@ -41,7 +41,7 @@ def points(
     "All combinations of an entry's axes."
     return [dict(zip(entry, values, strict=True)) for values in product(*map(_axis, entry.values()))]
 
-# %% ../../nbs/lab/03_batch.ipynb #ce1abd1e
+# %% ../../nbs/lab/03_batch.ipynb #56022595
 @dataclass(frozen=True)
 class Planned:
     "A run of a batch."
@@ -53,7 +53,9 @@ class Planned:
     why: str          # why it is done or not
 
     @property
-    def name(self) -> str: return f"{self.notebook.split('/')[0]}/{self.path.parent.name}/{self.path.stem}"
+    def name(self) -> str:
+        "Source, paper, task and file: simulated/influencer/intent/run_baselines-test-seed0."
+        return '/'.join(self.path.with_suffix('').parts[-4:])
 
 def planned(notebook: str, told: dict) -> Planned:
     "Check the parameters of one run and see whether it is done: its result is current and its page is there."
@@ -67,7 +69,7 @@ def planned(notebook: str, told: dict) -> Planned:
     if done and parameters.get('save_model') and not path.with_suffix('.model').exists(): done, why = False, 'its model was not kept'
     return Planned(notebook, parameters, path, key, done, why)
 
-# %% ../../nbs/lab/03_batch.ipynb #d1ac199f
+# %% ../../nbs/lab/03_batch.ipynb #ac5dbbd4
 def _targets(asked: Iterable[str], source: str) -> dict[str, list[str]]:
     "Paper → tasks, from words such as `influencer` or `influencer/intent`."
     known, chosen = grids(), {}
@@ -84,8 +86,7 @@ def _targets(asked: Iterable[str], source: str) -> dict[str, list[str]]:
 
 def _has(told: dict, known: dict, method: str) -> bool:
     "Does a run with these parameters fit this method?"
-    methods = told.get('methods', known['methods'].default)
-    return methods == 'all' or method in listed(methods)
+    return method in listed(told.get('methods', known['methods'].default))
 
 # %% ../../nbs/lab/03_batch.ipynb #1596e432
 def _check_request(profile: str, source: str) -> str:
@@ -114,7 +115,7 @@ def _check_plan(runs: list[Planned], summaries: list[dict], changes: dict, asked
     double = [path for path, n in Counter(run.path for run in runs).items() if n > 1]
     if double: raise UsageError(f'grids.toml: two runs would write {double[0].name}; give one of them another `part` or `condition`')
 
-# %% ../../nbs/lab/03_batch.ipynb #29d2bca2
+# %% ../../nbs/lab/03_batch.ipynb #311ba9ca
 def plan(
     asked: Iterable[str] = (),       # 'influencer', 'influencer/intent', …; nothing: all papers
     profile: str = 'quick',
@@ -140,7 +141,12 @@ def plan(
             if fold is not None: told['fold'] = [f for f in _axis(told.get('fold', known['fold'].default)) if f == fold]
             if seed is not None: told['seed'] = seed
             runs += [planned(notebook, point) for point in points(told)]
+        if source != SIMULATED:
+            for task in tasks: paper_module(paper, 'data').read(source, task)  # FormatError here, before anything runs
     _check_plan(runs, summaries, changes, asked)
+    if save_model and not any(run.parameters.get('save_model') for run in runs):
+        fitted = sorted({name for run in runs if 'save_model' in run.parameters for name in listed(run.parameters['methods'])})
+        raise UsageError(f'no run of this plan keeps {save_model!r}; they fit: {"; ".join(fitted)}')
     return runs, summaries
 
 # %% ../../nbs/lab/03_batch.ipynb #3601ac69

@@ -38,7 +38,7 @@ def forest(
     if len(rows): figure.legend(loc='outside upper right', ncols=3, frameon=False)
     return figure
 
-# %% ../../nbs/lab/03a_figures.ipynb #14d43712
+# %% ../../nbs/lab/03a_figures.ipynb #67bf61b0
 def ranking(
     predictions: pd.DataFrame,  # method, split, fold, seed, user, y, predicted
     metric: str = 'macro_f1',
@@ -62,7 +62,7 @@ def methods_figure(
         told = {m: v for (m, s), v in (printed or {}).items() if s == split and m in order}
         if told: axis.plot(list(told.values()), list(told), 'D', color='#e69138', label='printed (other data)')
         if chance is not None: axis.axvline(chance, color='#999999', linestyle=':', label='chance')
-        axis.set(title={'cv': 'cross-validation', 'test': 'test set'}.get(split, split), xlabel='macro-F1, 95 % interval')
+        axis.set(title={'cv': 'cross-validation', 'test': 'test set'}.get(split, split), xlabel='macro-F1, 95 % interval', ylim=(-.6, len(order) - .4))
     axes[0][0].legend(loc='lower right', fontsize=8)
     return figure
 
@@ -128,7 +128,7 @@ def plane(
     axes[0][-1].legend(loc='center left', bbox_to_anchor=(1, .5), frameon=False)
     return figure
 
-# %% ../../nbs/lab/03a_figures.ipynb #74e4d78f
+# %% ../../nbs/lab/03a_figures.ipynb #028e7146
 def _lead(predictions: pd.DataFrame, best: str, other: str, split: str, metric: str) -> str:
     "A sentence on one method against another, on the folds and seeds that both have."
     try: gap = contrast(predictions, [(1., best, split), (-1., other, split)], metric)
@@ -151,4 +151,5 @@ def reading(
     else: told.append(_lead(predictions, best.method, ranked.method[1], split, metric))
     if floor in set(ranked.method) - {best.method}: told.append(_lead(predictions, best.method, floor, split, metric))
     else: told.append(f'Guessing among {predictions.y.nunique()} equal classes would give about {1 / predictions.y.nunique():.3f}.')
+    if split == 'cv' and predictions.fold.nunique() == 1: told.append('This is one fold: the page of the paper puts all folds together.')
     return ' '.join(told)

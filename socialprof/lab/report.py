@@ -17,7 +17,7 @@ from .ledger import VERDICTS, evidence, readable
 from .metrics import METRICS
 from .results import load_results, source_folder
 
-# %% ../../nbs/lab/04_report.ipynb #a2674ee8
+# %% ../../nbs/lab/04_report.ipynb #d83ffa86
 _TEMPLATE = '''{%- extends 'basic/index.html.j2' -%}
 {%- block header -%}<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{{ resources['metadata']['name'] | e }}</title><style>{{ resources['page_style'] }}</style></head>{%- endblock header -%}
@@ -34,7 +34,10 @@ details.code summary{color:#999;font-size:.75rem;cursor:pointer} .home{font-size
 .jp-RenderedText pre{margin:.2rem 0} div.jp-InputPrompt,div.jp-OutputPrompt,.anchor-link{display:none}
 .tiles{display:flex;gap:1rem;flex-wrap:wrap;margin:1rem 0}
 .tile{border:1px solid #ddd;border-radius:.5rem;padding:.5rem 1rem;text-align:center}
-.tile b{display:block;font-size:1.8rem} thead input{width:100%;min-width:3rem;box-sizing:border-box}
+.tile b{display:block;font-size:1.8rem}
+thead input{width:100%;min-width:3rem;box-sizing:border-box}
+
+.jp-OutputArea-output,.output_area,.jp-RenderedHTMLCommon{overflow-x:auto}
 .failed{color:#b00020} .loud{background:#fff3e0;border-left:6px solid #e65100;padding:.6rem 1rem}'''
 
 def page(
@@ -114,7 +117,7 @@ def _figure(ledger: pd.DataFrame) -> str:
     with matplotlib.rc_context({'svg.fonttype': 'none'}): forest(ledger).savefig(text, format='svg')  # text as text: a tenth of the size
     return text.getvalue()[text.getvalue().index('<svg'):]
 
-# %% ../../nbs/lab/04_report.ipynb #3f16ee6b
+# %% ../../nbs/lab/04_report.ipynb #03828847
 def _tiles(ledger: pd.DataFrame) -> str:
     counts = ledger.verdict.value_counts()
     return '<div class="tiles">' + ''.join(f'<div class="tile" style="color:{COLOURS[v]}"><b>{counts.get(v, 0)}</b>{v}</div>' for v in VERDICTS) + '</div>'
@@ -125,14 +128,15 @@ def _ledger_section(name: tuple[str, str], ledger: pd.DataFrame) -> str:
     picture = _figure(ledger) if ledger.gap.notna().any() else ''
     summary = f'<a href="{source}/{paper}/summary/run_summary.html">the page of this paper</a>'
     told = f'<p>Evidence: <b>{escape(ledger.evidence.iloc[0])}</b> · {summary}</p>'
-    luck = '<p>Each claim is tested at 5 %; nothing is corrected for their number.</p>'
+    luck = ('<p>Each claim is tested at 5 %; nothing is corrected for their number. At the size of these tasks most stay open; '
+            'what is not run here has its place in the profiles <code>standard</code> and <code>paper</code>.</p>')
     return f'<h2>{paper} · {source}</h2>{told}{luck}{_tiles(ledger)}{picture}{_interactive(table, preview=True, paging=False)}'
 
 def _sources(results: list[dict]) -> str:
     kinds = sorted({evidence(r['source']) for r in results})
     loud = '<b>Simulated data.</b> Nothing on simulated data is evidence about the papers: a planted effect that is found shows that the code works.<br>'
     simulated = any(r['source']['kind'] == 'simulated' for r in results)
-    return f'<div class="loud">{loud if simulated else ""}Sources: {escape("; ".join(kinds))}</div>'
+    return f'<div class="loud">{loud if simulated else ""}Sources on this page: {escape("; ".join(kinds))}</div>'
 
 # %% ../../nbs/lab/04_report.ipynb #6f27a9f4
 def index(results: list[dict], ledger: pd.DataFrame, table: pd.DataFrame, profile: str, folder: Path) -> str:
