@@ -17,7 +17,7 @@ from .ledger import VERDICTS, evidence, readable
 from .metrics import METRICS
 from .results import load_results, source_folder
 
-# %% ../../nbs/lab/04_report.ipynb #d83ffa86
+# %% ../../nbs/lab/04_report.ipynb #3f1e38b5
 _TEMPLATE = '''{%- extends 'basic/index.html.j2' -%}
 {%- block header -%}<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{{ resources['metadata']['name'] | e }}</title><style>{{ resources['page_style'] }}</style></head>{%- endblock header -%}
@@ -40,6 +40,7 @@ thead input{width:100%;min-width:3rem;box-sizing:border-box}
 .jp-OutputArea-output,.output_area,.jp-RenderedHTMLCommon{overflow-x:auto}
 .failed{color:#b00020} .loud{background:#fff3e0;border-left:6px solid #e65100;padding:.6rem 1rem}'''
 
+# %% ../../nbs/lab/04_report.ipynb #3b410460
 def page(
     notebook: str | Path,    # an executed notebook
     home: str = '#',         # link to the index
