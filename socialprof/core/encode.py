@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['POOLINGS', 'WIDTH', 'CHUNK', 'Recipe', 'recipe', 'Settings', 'settle', 'pool', 'batches', 'text_keys', 'write_block',
-           'read_block', 'read_vectors', 'join_blocks', 'CutTexts', 'encode', 'token_lengths', 'Encoder']
+           'read_block', 'read_vectors', 'join_blocks', 'CutTexts', 'encode', 'token_lengths', 'encode_to', 'Encoder']
 
-# %% ../../nbs/core/06_encode.ipynb #a1eabaf1
+# %% ../../nbs/core/06_encode.ipynb #3c5755b5
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import count, islice
 from pathlib import Path
-import hashlib, os, time, uuid, warnings, zlib
+import hashlib, io, os, time, uuid, warnings, zlib
 
 import numpy as np
 import torch
@@ -387,17 +388,17 @@ def _encode(texts: Iterable[str], model: str | Path, store: bool, batch_tokens: 
     if vectors is None: vectors = np.zeros((0, _dim(weights, settings)), dtype=np.float32)
     return vectors[inverse], cut[inverse]
 
-# %% ../../nbs/core/06_encode.ipynb #6c5c1d5b
+# %% ../../nbs/core/06_encode.ipynb #2c9cbb05
 def _dim(weights: Weights, settings: Settings) -> int:
     "Width of a model's vectors."
     engine = _by_numpy if weights.kind == 'numpy encoder' else _by_transformer
     return next(engine([''], weights, settings, 2048))[1].shape[1]
 
-def _warn_cut(cut: np.ndarray, model: str | Path) -> None:
-    if cut.any(): warnings.warn(f'{cut.sum()} of {len(cut)} texts are longer than {model} was told to read, only their beginning counts; '
-                                'token_lengths() tells by how much', CutTexts, stacklevel=3)
+def _warn_cut(cut: int, n: int, model: str | Path) -> None:
+    if cut: warnings.warn(f'{cut} of {n} texts are longer than {model} was told to read, only their beginning counts; '
+                          'token_lengths() tells by how much', CutTexts, stacklevel=3)
 
-# %% ../../nbs/core/06_encode.ipynb #44fb1f32
+# %% ../../nbs/core/06_encode.ipynb #3a4ceb3e
 def encode(
     texts: Iterable[str],            # n texts; '' is allowed, None is not
     model: str | Path = MINILM,      # hub id or folder, see core.models
@@ -414,7 +415,7 @@ def encode(
     "Vectors of texts, float32 [n, d], in the order of the texts. Warns with CutTexts if a text was longer than the model takes."
     vectors, cut = _encode(texts, model, store, batch_tokens, progress, prompt=prompt, instruction=instruction, pooling=pooling,
                            normalise=normalise, max_length=max_length, precision=precision)
-    _warn_cut(cut, model)
+    _warn_cut(cut.sum(), len(cut), model)
     return vectors
 
 # %% ../../nbs/core/06_encode.ipynb #0eff3645
@@ -431,7 +432,63 @@ def token_lengths(
     whole = [whole_characters(settings.prefix + text) for text in check_texts(texts)]
     return np.array([len(found) for found in tokenizer(whole, verbose=False)['input_ids']] if whole else [], dtype=int)
 
-# %% ../../nbs/core/06_encode.ipynb #021c80a4
+# %% ../../nbs/core/06_encode.ipynb #dd565a3c
+def _npy_header(rows: int, width: int, dtype: str) -> bytes:
+    "The first bytes of a .npy file; numpy leaves room for the number of rows, so that their length is always the same."
+    head, told = io.BytesIO(), dict(descr=np.lib.format.dtype_to_descr(np.dtype(dtype)), fortran_order=False, shape=(rows, width))
+    np.lib.format.write_array_header_1_0(head, told)
+    return head.getvalue()
+
+# %% ../../nbs/core/06_encode.ipynb #51e5c01c
+def _fill(file, log: Path, asked: str, texts: Iterable[str], chunk: int, compute) -> tuple[int, int]:
+    "Write the rows that are missing to `file`, from where it stands; (texts, texts that were cut)."
+    done = read_json(log)['chunks'] if log.exists() and read_json(log)['asked'] == asked else []
+    texts, n, cut = iter(texts), 0, 0
+    for number in count():
+        if not (part := list(islice(texts, chunk))): return n, cut
+        try: digest = hashlib.blake2b(text_keys(check_texts(part)), digest_size=16).hexdigest()
+        except TypeError as error: raise TypeError(f'among the {len(part)} texts from number {n} on: {error}') from None
+        if number < len(done) and done[number][0] == digest: file.seek(done[number][2])
+        else:
+            vectors, was_cut = compute(part)
+            file.write(np.ascontiguousarray(vectors)); file.flush()
+            done = [*done[:number], [digest, int(was_cut.sum()), file.tell()]]
+            write_json(log, dict(asked=asked, chunks=done))
+        n, cut = n + len(part), cut + done[number][1]
+
+# %% ../../nbs/core/06_encode.ipynb #860168ea
+def encode_to(
+    path: str | Path,             # the .npy file that is to appear
+    texts: Iterable[str],         # n texts, read once; '' is allowed, None is not
+    model: str | Path = MINILM,   # hub id or folder, see core.models
+    chunk: int = 8192,            # texts in memory at a time
+    dtype: str = 'float32',       # of the file; 'float16' halves it
+    batch_tokens: int = 2048,     # tokens a batch, padding included
+    progress: bool | None = False, # a bar a chunk
+    **options,                    # prompt, instruction, pooling, normalise, max_length, precision: as for `encode`
+) -> np.ndarray:
+    "Vectors of texts, [n, d], mapped from a file; memory for one chunk is enough. Warns with CutTexts as `encode` does."
+    options = dict.fromkeys(('prompt', 'instruction', 'pooling', 'normalise', 'max_length')) | dict(precision='fp32') | options
+    weights, settings, _ = _prepare(model, options)
+    width, path = _dim(weights, settings), Path(path)
+    part, log = path.with_name(path.name + '.part'), path.with_name(path.name + '.part.json')
+    def compute(some):
+        vectors, cut = _encode(some, model, False, batch_tokens, progress, **options)
+        return vectors.astype(dtype, copy=False), cut
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not part.exists(): log.unlink(missing_ok=True)
+    part.touch()
+    with open(part, 'r+b') as file:
+        file.write(_npy_header(0, width, dtype))
+        asked = fingerprint(asdict(settings), _identity(weights.path, weights.sha256), dtype, chunk)
+        n, cut = _fill(file, log, asked, texts, chunk, compute)
+        file.truncate()
+        file.seek(0); file.write(_npy_header(n, width, dtype))
+    part.replace(path); log.unlink(missing_ok=True)
+    _warn_cut(cut, n, model)
+    return np.load(path, mmap_mode='r')
+
+# %% ../../nbs/core/06_encode.ipynb #9dd8d3cb
 class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     "`encode` as a scikit-learn transformer; the arguments are those of `encode`. After a transform `truncated_` counts the cut texts."
     def __init__(self, model=MINILM, prompt=None, instruction=None, pooling=None, normalise=None, max_length=None, precision='fp32',
@@ -448,7 +505,7 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         "Texts [n] to vectors, float32 [n, d]."
         vectors, cut = _encode(X, **self.get_params(deep=False))
         self.truncated_, self._n_features_out = int(cut.sum()), vectors.shape[1]
-        _warn_cut(cut, self.model)
+        _warn_cut(self.truncated_, len(cut), self.model)
         return vectors
 
     def __sklearn_is_fitted__(self) -> bool: return True

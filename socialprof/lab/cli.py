@@ -110,7 +110,7 @@ def report(profile: Profile = 'quick', reports: Reports = None):
         if profile not in (*PROFILES, 'notebook'): raise UsageError(f'no profile {profile!r}; there are: {", ".join(PROFILES)}')
         typer.echo(build(profile, reports))
 
-# %% ../../nbs/lab/05_cli.ipynb #44ecd8e3
+# %% ../../nbs/lab/05_cli.ipynb #77ade08c
 def _data(target: str):
     "The data module and the task of a word such as `influencer/intent`; the task may be left out."
     from socialprof.lab.results import paper_module
@@ -145,10 +145,9 @@ def check(target: Annotated[str, typer.Argument(help='PAPER/TASK')], folder: Pat
         tasks = [task] if task else module.tasks_in(folder)
         if not tasks: raise FileNotFoundError(f'{folder}: no folder of {paper} for any of {", ".join(module.TASKS)}; name the task: {paper}/TASK')
         for name in tasks:
-            frame = module.read(folder, name)
-            typer.echo(f"{paper}/{name}: good; {', '.join(f'{n} {split} users' for split, n in frame.split.value_counts().items())}")
+            typer.echo(f'{paper}/{name}: good; {module.counted(module.read(folder, name))}')
 
-# %% ../../nbs/lab/05_cli.ipynb #d37005b8
+# %% ../../nbs/lab/05_cli.ipynb #ef7da326
 @data_app.command()
 def describe(target: Annotated[str, typer.Argument(help='PAPER/TASK')], source: Source = 'simulated', seed: int = 0):
     "Statistics of a data set beside the published ones."
@@ -169,7 +168,8 @@ def simulate(
     from socialprof.lab.batch import UsageError
     with _plain_errors():
         module, _, task = _data(target)
-        if not task or task == 'custom': raise UsageError(f'name one of {", ".join(t for t in module.TASKS if t != "custom")}')
+        there = [t for t in module.TASKS if t != 'custom' or getattr(module, 'SIMULATES_CUSTOM', False)]
+        if task not in there: raise UsageError(f'name one of {", ".join(there)}')
         if folder.exists() and any(folder.iterdir()): raise UsageError(f'{folder} is not empty: name a new folder')
         options = inspect.signature(module.simulate).parameters.items()
         known = [name for name, option in options if name not in {'task', 'seed'} and isinstance(option.default, int | float | None)]
@@ -177,24 +177,35 @@ def simulate(
         if unknown := set(effects) - set(known): raise UsageError(f"unknown: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
         frame = module.simulate(task, seed=seed, **{k: json.loads(v) for k, v in effects.items()})
         module.write(frame, folder, task)
-        typer.echo(f'{len(frame)} simulated users written to {folder}')
+        typer.echo(f'simulated: {module.counted(frame)}, written to {folder}')
 
-# %% ../../nbs/lab/05_cli.ipynb #eb9ddec3
+# %% ../../nbs/lab/05_cli.ipynb #eb3ba446
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help='A folder that `run --save-model` kept.')],
-    source: Annotated[Path, typer.Argument(metavar='INPUT', help='A folder in the paper\'s format.')],
-    output: Annotated[Path, typer.Argument(help='The submission file.')],
+    source: Annotated[Path, typer.Argument(metavar='INPUT', help='A folder or file in the paper\'s format.')],
+    output: Annotated[Path, typer.Argument(help='The file of predictions.')],
+    rows: Annotated[int | None, typer.Option('--rows-at-a-time', min=1, help='How many rows are held in memory.')] = None,
+    resume: Annotated[bool, typer.Option('--resume', help='Go on with a file that was begun.')] = False,
+    quiet: Quiet = False,
 ):
     "Label unseen data with a saved model; the file is checked as the organisers would."
+    from socialprof.lab.batch import UsageError
     from socialprof.lab.results import paper_module
     with _plain_errors():
         card = model / 'model.json'
         if not card.is_file():
             raise FileNotFoundError(f'{model}: expected a saved model with a model.json, found none; `socialprof run … --save-model METHOD` keeps one')
         paper = json.loads(card.read_text(encoding='utf-8'))['paper']
-        typer.echo(paper_module(paper, 'predict').predict_file(model, source, output))
+        predict_file = paper_module(paper, 'predict').predict_file
+        known = inspect.signature(predict_file).parameters
+        asked = {name: value for name, value in dict(rows=rows, resume=resume, quiet=quiet).items() if value}
+        if unknown := set(asked) & {'rows', 'resume'} - set(known): raise UsageError(f'{paper} labels all at once: no {", ".join(map(_option, sorted(unknown)))}')
+        typer.echo(predict_file(model, source, output, **{name: value for name, value in asked.items() if name in known}))
 
+def _option(name: str) -> str: return '--rows-at-a-time' if name == 'rows' else f'--{name}'
+
+# %% ../../nbs/lab/05_cli.ipynb #f9fcfe5d
 @app.command()
 def doctor():
     "What is installed, which models and data are at hand, what is missing and how to get it."

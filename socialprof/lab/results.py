@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['SIMULATED', 'PACKAGES', 'listed', 'Parameter', 'notebook_path', 'parameters_of', 'checked', 'code_fingerprint',
            'notebook_fingerprint', 'run_key', 'paper_module', 'source_of', 'source_folder', 'run_name', 'result_path',
-           'versions', 'commit', 'results_fingerprint', 'score_rows', 'RunInputs', 'Run', 'is_current', 'load_results',
-           'load_predictions']
+           'versions', 'commit', 'results_fingerprint', 'peak_memory_mb', 'score_rows', 'RunInputs', 'Run',
+           'is_current', 'load_results', 'load_predictions']
 
-# %% ../../nbs/lab/00a_results.ipynb #857dca4b
+# %% ../../nbs/lab/00a_results.ipynb #e8f61465
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module, metadata
@@ -17,7 +17,8 @@ import ast, json, platform, re, resource, subprocess, sys, time
 import pandas as pd
 from ..core.config import atomic_path, fingerprint, read_json, reports_dir, root, write_json
 from ..core.models import MissingWeights, find
-from .metrics import METRICS, estimate
+from .labelwise import joined
+from .metrics import estimates
 
 # %% ../../nbs/lab/00a_results.ipynb #a5286165
 def listed(
@@ -79,7 +80,7 @@ def checked(
         values[name] = read
     return values
 
-# %% ../../nbs/lab/00a_results.ipynb #1adf5681
+# %% ../../nbs/lab/00a_results.ipynb #0b69f6d4
 _PLACE = {'reports', 'profile', 'save_model'}  # parameters that say where a result goes and what is kept beside it, not what it is
 
 def code_fingerprint(
@@ -89,7 +90,7 @@ def code_fingerprint(
     "Hash of the modules that a run of this paper may use: core, learn, the measuring part of lab, and its own."
     package, apart = root() / 'socialprof', {'claims.py', 'predict.py', 'submission.py'}
     files = [p for room in ('core', 'learn', paper) for p in sorted((package / room).glob('*.py')) if summary or p.name not in apart]
-    files += [package / 'lab' / f'{name}.py' for name in ('metrics', 'results', *(['ledger'] if summary else []))]
+    files += [package / 'lab' / f'{name}.py' for name in ('labelwise', 'metrics', 'multilabel', 'results', *(['ledger'] if summary else []))]
     return fingerprint([[f.relative_to(package).as_posix(), f.read_text(encoding='utf-8')] for f in files if f.exists()])
 
 def notebook_fingerprint(path: Path) -> str:
@@ -107,7 +108,7 @@ def run_key(
     code = code_fingerprint(notebook.split('/')[0], summary='task' not in parameters)
     return fingerprint(notebook, told, source, inputs, versions(), notebook_fingerprint(notebook_path(notebook)), code)
 
-# %% ../../nbs/lab/00a_results.ipynb #e0f781d4
+# %% ../../nbs/lab/00a_results.ipynb #5faf4c14
 SIMULATED = 'simulated'
 
 def paper_module(
@@ -136,9 +137,10 @@ def source_folder(source: dict) -> str:
     return source['name'] if source['kind'] == SIMULATED else f"{source['name']}-{source['fingerprint'][:8]}"
 
 def run_name(notebook: str, parameters: dict) -> str:
-    "The name of a run's files: notebook, fold and seed where it has them, and what was changed on the command line."
+    "The name of a run's files: notebook, way of splitting, fold and seed where it has them, and what was changed on the command line."
     fold = parameters.get('fold')
-    parts = [notebook.split('/')[-1], parameters.get('condition') or parameters.get('part'), fold is not None and f'fold{fold}' if fold != -1 else 'test',
+    parts = [notebook.split('/')[-1], parameters.get('condition') or parameters.get('part'), parameters.get('split'),
+             fold is not None and f'fold{fold}' if fold != -1 else 'test',
              'seed' in parameters and f"seed{parameters['seed']}", parameters.get('variant')]
     return re.sub(r'[^\w.,=+-]+', '_', '-'.join(str(p) for p in parts if p))
 
@@ -168,15 +170,24 @@ def results_fingerprint(
     done = [p for p in sorted(folder.glob('*/*.json')) if p.parent.name != 'summary' and '.failed' not in p.name]
     return fingerprint([[p.name, read_json(p)['key']] for p in done])
 
-# %% ../../nbs/lab/00a_results.ipynb #1e06c73f
+# %% ../../nbs/lab/00a_results.ipynb #e395e1fd
+def peak_memory_mb() -> int:
+    "The most memory that this process has held. Linux counts what started it into `ru_maxrss`, so its own figure is read where there is one."
+    status = Path('/proc/self/status')
+    own = re.search(r'VmHWM:\s+(\d+) kB', status.read_text()) if status.exists() else None
+    if own: return round(int(own[1]) / 1024)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != 'darwin' else 1024 ** 2))
+
+# %% ../../nbs/lab/00a_results.ipynb #2078da16
 def score_rows(
-    predictions: pd.DataFrame,  # method, split, fold, seed, user, y, predicted; y is missing where it is hidden
+    predictions: pd.DataFrame,  # method, split, fold, seed, user, y, predicted, and scores of labels; y is missing where it is hidden
     seconds: dict | None = None,
 ) -> list[dict]:
-    "Every method's scores with intervals; methods whose labels are hidden have none."
+    "Every method's scores with intervals, in all metrics that fit; methods whose labels are hidden have none. What is undefined is None, as JSON has no NaN."
     known = predictions.dropna(subset='y')
-    return [dict(method=method, split=split, metric=metric, **vars(estimate(rows, metric)), seconds=(seconds or {}).get(method))
-            for (method, split), rows in known.groupby(['method', 'split'], sort=False) for metric in METRICS]
+    rows = [dict(method=method, split=split, metric=metric, **vars(found), seconds=(seconds or {}).get(method))
+            for (method, split), part in known.groupby(['method', 'split'], sort=False) for metric, found in estimates(part).items()]
+    return [{name: None if value != value else value for name, value in row.items()} for row in rows]
 
 # %% ../../nbs/lab/00a_results.ipynb #213c4cd2
 class RunInputs:
@@ -215,7 +226,7 @@ class RunInputs:
         shown = {k: v for k, v in self.parameters.items() if k not in {'reports', 'source', *self.source.get('effects', {})} and v != ''}
         return source + '\n\n' + ' · '.join(f'{k} = `{v}`' for k, v in shown.items())
 
-# %% ../../nbs/lab/00a_results.ipynb #3c53e5e1
+# %% ../../nbs/lab/00a_results.ipynb #23449181
 class Run(RunInputs):
     "A run under way, from the reading of its parameters to its result."
     def finish(self,
@@ -237,10 +248,9 @@ class Run(RunInputs):
 
     def _record(self) -> dict:
         "What is known of a run without its results."
-        unit = 1024 if sys.platform != 'darwin' else 1024 ** 2
         return dict(paper=self.paper, notebook=self.notebook, status='done', parameters=self.parameters, source=self.source, commit=commit(),
             **{name: self.parameters.get(name) for name in ('task', 'fold', 'seed')},
-            seconds=round(time.perf_counter() - self.started, 2), peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit),
+            seconds=round(time.perf_counter() - self.started, 2), peak_memory_mb=peak_memory_mb(),
             versions=versions(), notebook_hash=self.notebook_hash, key=self.key,
             finished=datetime.now(UTC).isoformat(timespec='seconds'))
 
@@ -263,30 +273,35 @@ def is_current(
     if changed := [model for model, sha in found.get('models', {}).items() if _weights(model) not in (sha, None)]: return False, f'weights changed: {changed}'
     return True, 'done'
 
-# %% ../../nbs/lab/00a_results.ipynb #a42f9cc5
+# %% ../../nbs/lab/00a_results.ipynb #8ecd7cbc
 def load_results(
     folder: Path,  # reports/<profile>/<source>, or any folder below or above
 ) -> list[dict]:
     "All results below a folder, each with its `path` and a status: 'done', 'failed', or 'stale' when it is of other code, weights or packages."
     found = [read_json(p) | dict(path=p) for p in sorted(Path(folder).rglob('*.json')) if not any(part.endswith('.model') for part in p.parts)]
     for result in found:
-        if result['status'] != 'done' or 'task' not in result['parameters']: continue
-        key = run_key(result['notebook'], result['parameters'], result['source']['fingerprint'])
+        if result['status'] != 'done': continue
+        inputs = results_fingerprint(result['path'].parent.parent) if 'task' not in result['parameters'] else ''
+        key = run_key(result['notebook'], result['parameters'], result['source']['fingerprint'], inputs)
         if not is_current(result['path'], key)[0]: result['status'] = 'stale'
     return found
 
 def load_predictions(
     results: list[dict],  # from load_results; those that are done are read
-) -> pd.DataFrame:        # method, split, task, fold, seed, user, y, predicted; y is missing where it is hidden
+) -> pd.DataFrame:        # method, split, task, fold, seed, user, y, predicted, and scores of labels; y is missing where it is hidden
     "The predictions of all these runs in one table. A fitted model that two runs share is taken once; ValueError if they disagree about it."
     parts = [pd.read_parquet(r['path'].with_name(r['predictions'])).assign(task=r['task'], run=str(r['path']))
              for r in results if r['status'] == 'done' and r.get('predictions')]
     if not parts: return pd.DataFrame(columns=['method', 'split', 'task', 'fold', 'seed', 'user', 'y', 'predicted'])
-    table, cell = pd.concat(parts, ignore_index=True), ['task', 'method', 'split', 'fold', 'seed']
+    table, cell = joined(parts), ['task', 'method', 'split', 'fold', 'seed']
     first = table.groupby(cell).run.transform('first')
     once, again = table[table.run == first], table[table.run != first]
     for name, rows in again.groupby([*cell, 'run']):
         same = once[(once[cell] == list(name[:-1])).all(axis=1)]
-        if sorted(zip(same.user, same.predicted, strict=True)) != sorted(zip(rows.user, rows.predicted, strict=True)):
-            raise ValueError(f'two runs disagree about {name[:-1]}: {Path(name[-1]).name} and another; delete one of them')
+        if not _alike(same, rows): raise ValueError(f'two runs disagree about {name[:-1]}: {Path(name[-1]).name} and another; delete one of them')
     return once.drop(columns='run')
+
+def _alike(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    "Have two tables the same predictions of the same units, in whatever order?"
+    one, other = ([tuple(row) for row in rows[['user', 'predicted']].itertuples(index=False)] for rows in (one, other))
+    return sorted(one) == sorted(other)

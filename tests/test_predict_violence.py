@@ -1,0 +1,146 @@
+"""Scoring of files: equal to the model itself, killed and gone on with, on damaged rows, by the command."""
+import csv, json, random, signal, subprocess, sys, time
+
+import numpy as np
+import pytest
+
+from socialprof.violence.labels import SIX, TASKS
+
+FRONT = ['tweetid', 'text', 'lang', 'geo_x', 'geo_y']
+PHRASES = ['shots near the market', 'barricadas en el centro', 'إطلاق نار', 'bread, warm and good', 'said "no"\nand left', 'RT @ana: http://t.co/a', '',
+           'goal!!!', 'ゴール']
+
+
+def write_posts(path, rows, n, labels=True):
+    "A simulated file with texts that have to be quoted, empty ones among them."
+    with open(path, 'w', encoding='utf-8', newline='') as file:
+        writer = csv.writer(file, lineterminator='\n')
+        writer.writerow(FRONT + list(SIX) * labels)
+        for i in range(n):
+            text = ' '.join(rows.choice(PHRASES) for _ in range(rows.randint(1, 3))).strip(' ')
+            writer.writerow([10**17 + i, text, rows.choice(['en', 'es', 'ar']), 30.5, -1.25] + [rows.randint(0, 1) for _ in SIX] * labels)
+    return path
+
+def read(path):
+    with open(path, encoding='utf-8', newline='') as file: return list(csv.DictReader(file, strict=True))
+
+@pytest.fixture(scope='module')
+def tuner():
+    from socialprof.core.models import tiny
+    from socialprof.learn.peft import FineTuner
+    rng = np.random.default_rng(0)
+    return FineTuner(tiny('bert'), tuning='full', epochs=2, max_length=24, batch_size=8, multilabel=True).fit(PHRASES * 4, rng.integers(0, 2, (36, 6)))
+
+@pytest.fixture(scope='module')
+def model(tuner, tmp_path_factory):
+    from socialprof.violence.predict import save_model
+    from socialprof.violence.protocol import Views
+    return save_model(tmp_path_factory.mktemp('saved') / 'model', tuner, 'encoder full', Views(None, TASKS['six']))
+
+@pytest.fixture(scope='module')
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('posts')
+    return write_posts(folder / 'posts.csv', random.Random(1), 3000)
+
+@pytest.fixture(scope='module')
+def whole(model, source, tmp_path_factory):
+    "The output of a run that nobody disturbed."
+    from socialprof.violence.predict import predict_file
+    output = tmp_path_factory.mktemp('whole') / 'scores.csv'
+    predict_file(model, source, output, rows=100, quiet=True)
+    return output
+
+
+def test_scores_are_those_of_the_model(tuner, model, source, whole, tmp_path):
+    from socialprof.violence.clean import clean_all
+    from socialprof.violence.predict import predict_file
+    given, told = read(source), read(whole)
+    expected = tuner.predict_proba(clean_all([row['text'] for row in given])[0])
+    assert list(told[0]) == [*FRONT, *(f'{label}_true' for label in SIX), *SIX]
+    np.testing.assert_allclose([[float(row[label]) for label in SIX] for row in told], expected, rtol=0, atol=1e-6)
+    for name in FRONT: assert [row[name] for row in told] == [row[name] for row in given]
+    for label in SIX: assert [row[f'{label}_true'] for row in told] == [row[label] for row in given]
+    predict_file(model, source, tmp_path / 'one.csv', rows=len(given), quiet=True)   # one part: the very same batches
+    assert np.array_equal(np.float32([[row[label] for label in SIX] for row in read(tmp_path / 'one.csv')]), expected.astype(np.float32))
+
+
+def test_unlabelled_posts_have_no_truth(model, tmp_path):
+    from socialprof.violence.predict import predict_file
+    told = predict_file(model, write_posts(tmp_path / 'posts.csv', random.Random(2), 40, labels=False), tmp_path / 'out.csv', quiet=True)
+    rows = read(tmp_path / 'out.csv')
+    assert len(rows) == 40 and len(rows[0]) == 17 and all(row[f'{label}_true'] == '' for row in rows for label in SIX)
+    empty = sum(row['text'] == '' for row in rows)
+    assert empty and f'(without any text: {empty})' in told and 'judge no single one' in told
+
+
+def test_columns_are_named_beside_the_file(model, tmp_path):
+    from socialprof.violence.predict import predict_file
+    folder = tmp_path / 'own'
+    folder.mkdir()
+    (folder / 'posts.csv').write_text('message,tongue\n"calm, very",en\n,es\n')
+    (folder / 'columns.toml').write_text('text = "message"\nlanguage = "tongue"\n')
+    told = predict_file(model, folder, tmp_path / 'out.csv', quiet=True)
+    rows = read(tmp_path / 'out.csv')
+    assert [(row['tweetid'], row['text'], row['lang']) for row in rows] == [('posts.csv:2', 'calm, very', 'en'), ('posts.csv:3', '', 'es')]
+    assert 'scored as such: 1 (without any text: 1)' in told and all(row[f'{label}_true'] == '' for row in rows for label in SIX)
+
+
+@pytest.mark.parametrize('seed', range(2))
+def test_killed_and_gone_on_with(model, source, whole, tmp_path, seed):
+    "kill -9 at random moments, again and again: the output is the same to the byte."
+    rng, output = random.Random(seed), tmp_path / 'scores.csv'
+    words = [sys.executable, '-m', 'socialprof', 'predict', str(model), str(source), str(output), '--rows', '100', '--quiet', '--resume']
+    seen, note = [], tmp_path / 'scores.csv.part.json'
+    for _ in range(2):
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = (seen[-1] if seen else 0) + rng.randrange(100, 1200)
+        while process.poll() is None and not (note.exists() and json.loads(note.read_text())['posts'] >= until): time.sleep(.001)
+        time.sleep(rng.random() / 50)
+        if process.poll() is None: process.kill()
+        assert process.wait() in (0, -signal.SIGKILL)
+        if not note.exists(): break                        # it was faster than the killer
+        seen.append(json.loads(note.read_text())['posts'])
+        with open(tmp_path / 'scores.csv.part', 'ab') as file: file.write(b'half a row, "')
+    assert bool(seen) != output.exists()
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert output.read_bytes() == whole.read_bytes() and sorted(path.name for path in tmp_path.iterdir()) == ['scores.csv']
+
+
+DAMAGES = {
+    'a cell too many': (lambda lines: lines[:50] + [lines[50].rstrip('\n') + ',1\n'] + lines[51:], 'expected 11 cells, found 12'),
+    'a label of 2': (lambda lines: lines[:50] + [lines[50][:-2] + '2\n'] + lines[51:], 'expected a label of 0 or 1, found "2"'),
+    'no id': (lambda lines: lines[:50] + [lines[50][lines[50].index(','):]] + lines[51:], 'expected an id, found none'),
+    'an open quotation mark': (lambda lines: lines[:50] + ['1,"open,en,1,2,0,0,0,0,0,0\n'] + lines[51:], 'expected a row of a CSV file'),
+    'Latin-1': (lambda lines: lines[:50] + [b'1,caf\xe9,en,1,2,0,0,0,0,0,0\n'] + lines[51:], 'expected UTF-8, found byte 0xE9'),
+    'a column missing': (lambda lines: [lines[0].replace('geo_x', 'longitude')] + lines[1:], 'expected one column "geo_x"'),
+}
+
+@pytest.mark.parametrize('kind', DAMAGES)
+def test_damage_is_named_with_file_and_line(model, tmp_path, kind):
+    from socialprof.core.formats import FormatError
+    from socialprof.violence.predict import predict_file
+    change, told = DAMAGES[kind]
+    source, plain = tmp_path / 'posts.csv', random.Random(4)
+    head = ','.join(FRONT + list(SIX)) + '\n'
+    lines = [head] + [f'{i},calm {plain.random()},en,1,2,0,1,1,0,0,0\n' for i in range(80)]
+    source.write_bytes(b''.join(line if isinstance(line, bytes) else line.encode() for line in change(lines)))
+    with pytest.raises(FormatError) as error: predict_file(model, source, tmp_path / 'out.csv', rows=16, quiet=True)
+    line = 1 if 'column' in kind else 51
+    assert f'posts.csv:{line}: ' in str(error.value) and told in str(error.value)
+    assert not (tmp_path / 'out.csv').exists()
+    if line == 1: return
+    source.write_text(''.join(lines))                      # mended: what was scored before is kept
+    assert json.loads((tmp_path / 'out.csv.part.json').read_text())['posts'] == 48
+    predict_file(model, source, tmp_path / 'out.csv', rows=16, resume=True, quiet=True)
+    predict_file(model, source, tmp_path / 'fresh.csv', rows=16, quiet=True)
+    assert (tmp_path / 'out.csv').read_bytes() == (tmp_path / 'fresh.csv').read_bytes()
+
+
+def test_the_command(python, model, source, whole, tmp_path):
+    words = ['-m', 'socialprof', 'predict', model, source, tmp_path / 'scores.csv', '--rows', '100']
+    done = python(*words, '--quiet')
+    assert done.returncode == 0 and '3,000 posts scored by encoder full' in done.stdout and 'judge no single one' in done.stdout, done.stderr
+    assert (tmp_path / 'scores.csv').read_bytes() == whole.read_bytes()
+    again = python(*words)
+    assert again.returncode == 1 and 'is there already' in again.stderr and 'Traceback' not in again.stderr
