@@ -29,6 +29,7 @@ setup(
     entry_points={
         "console_scripts": cfg["console_scripts"].split(),
         "nbdev": [f"{cfg['lib_name']}={cfg['lib_name']}._modidx:d"],
+        "papermill.engine": [f"{cfg['lib_name']}={cfg['lib_name']}.lab.engine:ForkEngine"],
     },
     classifiers=[
         "Development Status :: 3 - Alpha",

@@ -158,7 +158,7 @@ def plan(
         raise UsageError(f'no run of this plan keeps {save_model!r}; they fit: {"; ".join(fitted)}')
     return runs, summaries
 
-# %% ../../nbs/lab/03_batch.ipynb #3601ac69
+# %% ../../nbs/lab/03_batch.ipynb #7661e6ee
 def _lock(run: Planned) -> FileLock:
     folder = reports_dir(run.parameters['reports']) / '.locks'
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,12 +181,13 @@ def _kernel_settings():
         sockets = dict(transport='ipc', ip=f'{folder}/k') if os.name == 'posix' and len(folder) < 80 else {}
         yield Config(KernelManager=sockets, NotebookClient=dict(extra_arguments=['--log-level=50']))
 
-def _execute(run: Planned, engine: str | None, workdir: Path) -> str:
+def _execute(run: Planned, engine: str, workdir: Path) -> str:
     "Run the notebook; its page is written whether it ends well or not. Returns the error, or nothing."
     import papermill
+    from socialprof.lab.engine import engine_named
     from socialprof.lab.report import write_page
     page, error, source = run.path.with_suffix('.ipynb'), '', str(notebook_path(run.notebook))
-    options = dict(parameters=run.parameters, engine_name=engine, kernel_name='python3', progress_bar=False, log_output=False)
+    options = dict(parameters=run.parameters, engine_name=engine_named(engine), kernel_name='python3', progress_bar=False, log_output=False)
     try:
         with _kernel_settings() as config:
             papermill.execute_notebook(source, str(workdir), **options, request_save_on_cell_execute=False, config=config)
@@ -200,10 +201,10 @@ def _execute(run: Planned, engine: str | None, workdir: Path) -> str:
         error = error or f'no page: {_cause(problem)}'
     return error
 
-# %% ../../nbs/lab/03_batch.ipynb #17b667ee
+# %% ../../nbs/lab/03_batch.ipynb #7f6a95a7
 def execute(
     run: Planned,
-    engine: str | None = None,  # papermill's engine; None: papermill's own choice
+    engine: str = 'socialprof', # kernels by fork; 'papermill': papermill's own; or another of papermill's
     force: bool = False,        # also if it is done
     wait: bool = True,          # for another batch that holds this run; else 'held' is returned
 ) -> tuple[str, str]:           # 'done', 'failed' or 'held', and why
@@ -253,12 +254,12 @@ def _all(runs: list[Planned], workers: int, bar: tqdm, **options) -> dict[str, t
             raise
     return outcome
 
-# %% ../../nbs/lab/03_batch.ipynb #bfa59c33
+# %% ../../nbs/lab/03_batch.ipynb #cfec626b
 def run_batch(
     runs: list[Planned],
     summaries: list[dict] = (),    # notebook and parameters, from `plan`
     workers: int = 2,
-    engine: str | None = None,
+    engine: str = 'socialprof',
     force: bool = False,
     quiet: bool = False,
 ) -> dict[str, tuple[str, str]]:   # name → ('done' | 'failed', reason), of the runs that were not done before

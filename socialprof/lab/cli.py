@@ -63,7 +63,7 @@ def list_papers():
             runs = [point['notebook'] for entry in profiles.get(profile, []) for point in points(entry) if point.get('task') != 'custom']
             typer.echo(f'  {profile}: ' + ', '.join(f'{n} × {name}' for name, n in Counter(runs).items()))
 
-# %% ../../nbs/lab/05_cli.ipynb #ddccdc04
+# %% ../../nbs/lab/05_cli.ipynb #c3fa577d
 def _show_plan(runs, summaries):
     for run in runs: typer.echo(f"{'done' if run.done else 'to do':6} {run.name}  ({run.why})")
     for s in summaries: typer.echo(f"after  {s['notebook']}  (reads the results above)")
@@ -78,7 +78,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="This seed instead of the grid's.")] = None,
     change: Set = None,
     workers: Annotated[int, typer.Option(min=1, help='Notebooks at a time.')] = 2,
-    engine: Annotated[str | None, typer.Option(help='A papermill engine.')] = None,
+    engine: Annotated[str, typer.Option(help="'socialprof': kernels forked from a process that has imported everything; 'papermill': its own.")] = 'socialprof',
     force: Annotated[bool, typer.Option('--force', help='Also what is done.')] = False,
     dry_run: Annotated[bool, typer.Option('--dry-run', help='Say what would run, and why.')] = False,
     show_text: Annotated[bool, typer.Option('--show-text', help='Pages on real data may show posts.')] = False,
@@ -87,10 +87,12 @@ def run(
 ):
     "Run the notebooks of papers, skipping what is done."
     from socialprof.lab.batch import plan, run_batch
+    from socialprof.lab.engine import engine_named
     if online: os.environ['SOCIALPROF_ONLINE'] = '1'
     with _plain_errors():
         runs, summaries = plan(targets or (), profile, source, reports, fold, seed, _pairs(change), show_text, save_model)
         if dry_run: return _show_plan(runs, summaries)
+        engine_named(engine)
         try: outcome = run_batch(runs, summaries, workers, engine, force, quiet)
         except KeyboardInterrupt:
             typer.echo('interrupted: finished runs are kept, the same command goes on from here', err=True)
@@ -179,13 +181,13 @@ def simulate(
         module.write(frame, folder, task)
         typer.echo(f'simulated: {module.counted(frame)}, written to {folder}')
 
-# %% ../../nbs/lab/05_cli.ipynb #eb3ba446
+# %% ../../nbs/lab/05_cli.ipynb #8b894adc
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help='A folder that `run --save-model` kept.')],
     source: Annotated[Path, typer.Argument(metavar='INPUT', help='A folder or file in the paper\'s format.')],
     output: Annotated[Path, typer.Argument(help='The file of predictions.')],
-    rows: Annotated[int | None, typer.Option('--rows-at-a-time', min=1, help='How many rows are held in memory.')] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help='How many rows are held in memory.')] = None,
     resume: Annotated[bool, typer.Option('--resume', help='Go on with a file that was begun.')] = False,
     quiet: Quiet = False,
 ):
@@ -200,10 +202,11 @@ def predict(
         predict_file = paper_module(paper, 'predict').predict_file
         known = inspect.signature(predict_file).parameters
         asked = {name: value for name, value in dict(rows=rows, resume=resume, quiet=quiet).items() if value}
-        if unknown := set(asked) & {'rows', 'resume'} - set(known): raise UsageError(f'{paper} labels all at once: no {", ".join(map(_option, sorted(unknown)))}')
-        typer.echo(predict_file(model, source, output, **{name: value for name, value in asked.items() if name in known}))
-
-def _option(name: str) -> str: return '--rows-at-a-time' if name == 'rows' else f'--{name}'
+        if unknown := set(asked) & {'rows', 'resume'} - set(known): raise UsageError(f'{paper} labels all at once: no --{", --".join(sorted(unknown))}')
+        try: typer.echo(predict_file(model, source, output, **{name: value for name, value in asked.items() if name in known}))
+        except KeyboardInterrupt:
+            typer.echo('interrupted' + ': the same command with --resume goes on from here' * ('resume' in known), err=True)
+            raise typer.Exit(130) from None
 
 # %% ../../nbs/lab/05_cli.ipynb #f9fcfe5d
 @app.command()
