@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['TUNINGS', 'LEARNING_RATES', 'CHUNK', 'SCHEDULES', 'METRICS', 'DIVERGED', 'IN_MEMORY', 'head_modules',
            'unknown_tuning', 'adapt', 'set_dropout', 'trainable', 'encode_labels', 'Tokens', 'tokenise',
-           'longest_input', 'choose_precision', 'make_loss', 'positive_weights', 'logits_of', 'TunerSettings',
+           'longest_input', 'choose_precision', 'make_loss', 'positive_weights', 'read_out', 'TunerSettings',
            'schedule_of', 'processes', 'last_checkpoint', 'training_arguments', 'Buckets', 'check_settings',
            'metric_of', 'encode_validation', 'measured', 'best_entry', 'patience_ended', 'tuned_tensors', 'Best',
            'measurer', 'train', 'settings_of', 'digest', 'TunedClassifier', 'save_tuned', 'export_tuned', 'body_of',
            'load_tuned', 'start', 'fit_rows', 'FineTuner']
 
-# %% ../../nbs/learn/01_peft.ipynb #ae288d1d
+# %% ../../nbs/learn/01_peft.ipynb #3317aa7b
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -33,6 +33,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from ..core.config import atomic_path, cache_dir, fingerprint, read_json, write_json
+from ..core.encode import pool
 from ..core.models import MINILM, find, load_classifier, quiet
 from ..core.text import check_texts, whole_characters
 
@@ -237,23 +238,27 @@ def positive_weights(
         raise ValueError(f'pos_weight: expected {targets.shape[1]} numbers, one a label, found shape {weights.shape}')
     return weights.tolist()
 
-# %% ../../nbs/learn/01_peft.ipynb #ccb09745
-def logits_of(
+# %% ../../nbs/learn/01_peft.ipynb #a86c0714
+def read_out(
     model,             # a sequence classifier, in eval mode
     rows: Tokens,      # what `tokenise` returned
     tokenizer,         # pads the batches
     batch_size=32,     # texts at a time
     precision='fp32',  # 'fp32' or 'bf16'
     share=(0, 1),      # (i, k): do only every k-th text, from the i-th longest on; the others' rows stay zero
+    vectors=False,     # the mean of the last hidden states instead of the logits
 ) -> np.ndarray:
-    "float32 [n, L]: batches of similar length, the given order restored."
+    "float32 [n, L], or [n, d]: batches of similar length, the given order restored."
     order = np.argsort(-rows.lengths, kind='stable')[share[0]::share[1]]
-    out, collate = np.zeros((len(rows), model.config.num_labels), np.float32), DataCollatorWithPadding(tokenizer)
+    width, collate = model.config.hidden_size if vectors else model.config.num_labels, DataCollatorWithPadding(tokenizer)
+    out = np.zeros((len(rows), width), np.float32)
     with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=precision == 'bf16'):
         for start in range(0, len(order), batch_size):
             batch = order[start:start + batch_size]
             inputs = collate([rows[i] for i in batch]).to(model.device)
-            out[batch] = model(**inputs).logits.float().cpu().numpy()
+            told = model(**inputs, output_hidden_states=vectors)
+            values = pool(told.hidden_states[-1].float(), inputs['attention_mask'], 'mean') if vectors else told.logits.float()
+            out[batch] = values.cpu().numpy()
     return out
 
 # %% ../../nbs/learn/01_peft.ipynb #7ed8fbcf
@@ -465,7 +470,7 @@ class Best(TrainerCallback):
             for name, parameter in model.named_parameters():
                 if name in tensors: parameter.copy_(tensors[name])
 
-# %% ../../nbs/learn/01_peft.ipynb #d12657fb
+# %% ../../nbs/learn/01_peft.ipynb #219a66d7
 def measurer(
     settings,   # a TunerSettings
     rows,       # `Tokens` of the validation texts, with labels
@@ -477,7 +482,7 @@ def measurer(
         model.eval()
         # predictions are made without the setting that `train` needs, and are measured as they will be made
         with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
-            logits = torch.from_numpy(logits_of(model, rows, tokenizer, 2 * settings.batch_size, precision, share=processes())).to(model.device)
+            logits = torch.from_numpy(read_out(model, rows, tokenizer, 2 * settings.batch_size, precision, share=processes())).to(model.device)
         model.train()
         if processes()[1] > 1: torch.distributed.all_reduce(logits)   # rows of the others are zero
         if not torch.isfinite(logits).all(): raise FloatingPointError(DIVERGED)
@@ -560,7 +565,7 @@ def _workspace(settings, job: str):
     yield folder, True
     if first and not settings.output_dir: shutil.rmtree(folder)
 
-# %% ../../nbs/learn/01_peft.ipynb #e1e2814f
+# %% ../../nbs/learn/01_peft.ipynb #3bf32856
 class TunedClassifier(ClassifierMixin, TunerSettings):
     "The fitted half of `FineTuner`: has `model_`, `tokenizer_`, `classes_`."
     def _rows(self, texts, file=None):
@@ -572,12 +577,16 @@ class TunedClassifier(ClassifierMixin, TunerSettings):
         check_is_fitted(self, 'model_')
         return self._rows(check_texts(X))[1]
 
-    def decision_function(self, X) -> np.ndarray:
-        "Logits, float32 [n, L]."
+    def decision_function(self, X, vectors=False) -> np.ndarray:
+        "Logits, float32 [n, L]; or the vectors of `transform`."
         check_is_fitted(self, 'model_')
         texts = check_texts(X)
         with _settled(self.seed, self.threads):
-            return logits_of(self.model_, self._rows(texts)[0], self.tokenizer_, 2 * self.batch_size, self.precision_)
+            return read_out(self.model_, self._rows(texts)[0], self.tokenizer_, 2 * self.batch_size, self.precision_, vectors=vectors)
+
+    def transform(self, X) -> np.ndarray:
+        "Mean of the last hidden states of each text, float32 [n, d]: the space that the tuning has made."
+        return self.decision_function(X, vectors=True)
 
     def predict_proba(self, X) -> np.ndarray:
         "Probabilities [n, L]: rows sum to one, or with `multilabel` each label has its own."

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['PLACE', 'TIME', 'SPLITS', 'EARTH', 'place_cells', 'filled', 'blocks', 'countries', 'plain_words', 'near_duplicates',
-           'without_duplicates', 'Split', 'users', 'available', 'purge', 'strata', 'cells', 'overlap']
+           'without_duplicates', 'Split', 'users', 'available', 'purge', 'strata', 'cells', 'shortened', 'with_case',
+           'overlap']
 
-# %% ../../nbs/violence/04_splits.ipynb #16f273c6
+# %% ../../nbs/violence/04_splits.ipynb #20aa7287
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import re
 import numpy as np
 import pandas as pd
@@ -275,6 +276,30 @@ def cells(
     y, make = frame[list(labels)].to_numpy(), SPLITS[split].units
     units = None if make is None else make(frame)
     return [_cell(frame, y, split, units, fold, folds, seed + r, validation, train_rows, test_rows, gap) for r in range(repeats)]
+
+# %% ../../nbs/violence/04_splits.ipynb #990b0ef5
+def shortened(
+    cell: Cell,
+    rows: int,  # to train on
+) -> Cell:
+    "The cell with at most so many training rows. A smaller number always gives a part of a larger one."
+    order = np.random.default_rng([cell.seed, 11]).permutation(cell.train)
+    return replace(cell, train=np.sort(order[:rows]))
+
+def with_case(
+    frame: pd.DataFrame,        # see violence.data
+    labels: Sequence[str],
+    case: pd.DataFrame | None,  # posts of another source with the same labels; None: the held-out blocks of the fold
+    fold: int = 0,
+    seed: int = 0,
+    train_rows: int = 0,        # at most so many to train on; 0: all
+) -> tuple[pd.DataFrame, Cell]:
+    "The posts, those of the case last, and a cell of the split 'case' that is trained on one part and tested on the case."
+    cell = cells(frame, labels, 'event', fold, seed, train_rows=train_rows)[0]
+    if case is None: return frame, replace(cell, split='case')
+    whole = pd.concat([frame, case], ignore_index=True)
+    test = np.arange(len(frame), len(whole))
+    return whole, replace(cell, split='case', train=purge(whole, cell.train, test), test=test)
 
 # %% ../../nbs/violence/04_splits.ipynb #18b5ec12
 def overlap(
