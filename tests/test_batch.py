@@ -193,7 +193,7 @@ def test_report(clone):
     assert done.returncode == 0, done.stderr
     folder = clone / 'reports' / 'quick'
     table = pd.read_csv(folder / 'results.csv')
-    assert list(table.columns) == ['profile', 'source', 'paper', 'task', 'method', 'split', 'fold', 'seed', 'metric', 'value', 'n', 'rows', 'seconds']
+    assert list(table.columns) == ['profile', 'source', 'paper', 'task', 'method', 'fold', 'seed', 'metric', 'value', 'n', 'seconds', 'split', 'rows']
     assert set(table.fold) == {0, 1, 3} and set(table.n) == set(table.rows) == {40} and set(table.split) == {'cv'}
     page = (folder / 'index.html').read_text()
     assert '1 of 4 runs failed' in page and 'Simulated data' in page

@@ -48,7 +48,7 @@ def import_all(
     torch = sys.modules.get('torch')
     return dict(missing=missing, threads=_threads(), cuda=bool(torch and torch.cuda.is_initialized()), seconds=time.perf_counter() - started)
 
-# %% ../../nbs/lab/02_engine.ipynb #15ad2e03
+# %% ../../nbs/lab/02_engine.ipynb #aa6a67ef
 def _renew(environment: dict, folder: str):
     "What a forked process must not have in common with its siblings."
     os.setsid()
@@ -71,7 +71,7 @@ def _become_kernel(command: list[str], environment: dict, folder: str):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.argv = ['ipykernel_launcher', *command[3:]]
         sys.path[0] = ''
-        IPKernelApp.launch_instance(argv=command[3:])
+        IPKernelApp.launch_instance(argv=command[3:], parent_handle=os.getppid())
         code = 0
     except SystemExit as end: code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:

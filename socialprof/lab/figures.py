@@ -22,7 +22,7 @@ def _axes(width: float, height: float, columns: int = 1, rows: int = 1, **option
     plt.close(figure)  # shown by being a cell's value, once
     return figure, axes
 
-# %% ../../nbs/lab/03a_figures.ipynb #7ec83bfd
+# %% ../../nbs/lab/03a_figures.ipynb #d1044cc4
 COLOURS = {'holds': '#2a7f3f', 'reversed': '#b00020', 'too close to call': '#8a8a8a', 'not comparable': '#b5b5b5', 'not run': '#b5b5b5'}
 
 def titles_of(
@@ -38,15 +38,17 @@ def forest(
 ):
     "Forest plot of the claims that could be computed: gap, 95 % interval, colour by verdict. Returns the figure."
     rows = ledger.dropna(subset=['gap']).iloc[::-1].reset_index(drop=True)
-    figure, axis = _axes(9.5, 1 + .3 * len(rows))
+    titles, many = rows.metric.map(titles_of), len(rows) > 30
+    asides = rows.task if titles.nunique() < 2 else rows.task + '; ' + titles
+    names = [f'{r.claim}  {r.text} ({aside})' for r, aside in zip(rows.itertuples(), asides, strict=True)]
+    figure, axis = _axes(4.5 + .07 * max(map(len, names), default=0), 1 + (.2 if many else .3) * len(rows))
     axis.axvline(0, color='black', linewidth=1)
     for name, part in rows.groupby('verdict'):
-        axis.errorbar(part.gap, part.index, xerr=[part.gap - part.low, part.high - part.gap], fmt='o', color=COLOURS[name], label=name, capsize=3)
-    titles = rows.metric.map(titles_of)
-    one = titles.nunique() == 1
-    asides = rows.task if one else rows.task + '; ' + titles
-    axis.set_yticks(rows.index, [f'{r.claim}  {r.text} ({aside})' for r, aside in zip(rows.itertuples(), asides, strict=True)])
-    told = titles[0] if one else "each claim's own metric"
+        sides = [(part.gap - part.low).clip(0), (part.high - part.gap).clip(0)]
+        axis.errorbar(part.gap, part.index, xerr=sides, fmt='o', markersize=4 if many else 6, color=COLOURS[name], label=name, capsize=3)
+    axis.set_yticks(rows.index, names, fontsize=8 if many else 10)
+    axis.set_ylim(-.7, len(rows) - .3)
+    told = titles[0] if titles.nunique() == 1 else "each claim's own metric"
     axis.set_xlabel(f'gap in {told}, 95 % interval   ·   {rows.evidence.iloc[0] if len(rows) else ""}', loc='right')
     axis.grid(axis='y', visible=False)
     if len(rows): figure.legend(loc='outside upper right', ncols=3, frameon=False)

@@ -40,7 +40,7 @@ class Claim:
     incomparable: str = ''         # why it cannot be computed here at all
     logged: str = ''               # what the authors' own logs say, where they speak
 
-# %% ../../nbs/lab/01_ledger.ipynb #0286b7ac
+# %% ../../nbs/lab/01_ledger.ipynb #301ed362
 def beats(
     better: Sequence[str] | str,  # methods whose mean score is claimed to be higher
     worse: Sequence[str] | str,
@@ -56,7 +56,7 @@ def drops_less(robust: str, fragile: str, before: str = 'cv', after: str = 'test
 
 def metrics_in(claim: Claim) -> list[str]:
     "The metrics that a claim's sum is made of."
-    return list(dict.fromkeys(metric_in(term, claim.metric) for term in claim.terms)) or [claim.metric]
+    return list(dict.fromkeys(metric_in(term, claim.metric) for term in claim.terms))
 
 # %% ../../nbs/lab/01_ledger.ipynb #9de49a23
 VERDICTS = ('holds', 'reversed', 'too close to call', 'not comparable', 'not run')

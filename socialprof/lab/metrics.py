@@ -176,7 +176,7 @@ def _cell_scores(table: pd.DataFrame, metrics: Sequence[str], units: pd.Series |
         for name, scored in found.items(): scored.append(metric_of(name).of(facts))
     return {name: np.array(scored)[:, 0] if units is None else np.array(scored) for name, scored in found.items()}
 
-# %% ../../nbs/lab/00_metrics.ipynb #bf5a4278
+# %% ../../nbs/lab/00_metrics.ipynb #687f7c3f
 def estimates(
     table: pd.DataFrame,                 # rows of one method on one split: fold, seed, user, y, predicted, scores
     metrics: Sequence[str] | None = None,  # names in METRICS, or such as auc:label; None: all that fit
@@ -196,7 +196,7 @@ def _interval(plain: np.ndarray, drawn: np.ndarray, level: float, alone: bool) -
     value, means = _mean(plain).item(), _mean(drawn, 0)
     if alone or np.isnan(means).all(): return value, np.nan, np.nan
     low, high = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2]) + value - np.nanmean(means)
-    return value, low.item(), high.item()
+    return value, min(low.item(), value), max(high.item(), value)
 
 def estimate(table: pd.DataFrame, metric: str | None = None, resamples: int = 1000, seed: int = 0, level: float = .95) -> Estimate:
     "One of `estimates`; None: the main metric of these predictions."
