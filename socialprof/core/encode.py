@@ -144,7 +144,7 @@ def pool(
         picked = states[torch.arange(len(states), device=states.device), at]
     return picked.masked_fill(~some, 0)
 
-# %% ../../nbs/core/06_encode.ipynb #4cde52e1
+# %% ../../nbs/core/06_encode.ipynb #e1a8bcbe
 WIDTH = 4  # tokens: widths of batches are multiples of it
 
 def _tokens(tokenizer, texts: list[str], settings: Settings) -> tuple[list[list[int]], np.ndarray]:
@@ -162,7 +162,7 @@ def _prefix_length(tokenizer, settings: Settings) -> int:
     "How many leading tokens the pooling leaves out: the prefix read alone, without its trailing blank and without an end token."
     if not settings.prefix: return 0
     text = settings.prefix.lower() if settings.lower_case else settings.prefix
-    ids = tokenizer(text.rstrip())['input_ids']
+    ids = tokenizer(text.rstrip(), verbose=False)['input_ids']
     if len(ids) >= settings.max_length:
         raise ValueError(f'expected a prompt or instruction that leaves room within {settings.max_length} tokens, found one of {len(ids)}')
     if settings.pool_prefix: return 0

@@ -91,7 +91,7 @@ def _has(told: dict, known: dict, method: str) -> bool:
     "Does a run with these parameters fit this method?"
     return method in listed(told.get('methods', known['methods'].default))
 
-# %% ../../nbs/lab/03_batch.ipynb #74bb2cb7
+# %% ../../nbs/lab/03_batch.ipynb #08570921
 def _check_request(profile: str, source: str) -> str:
     "The source as an absolute path, or 'simulated'; UsageError for what cannot be asked."
     if profile not in PROFILES: raise UsageError(f'no profile {profile!r}; there are: {", ".join(PROFILES)}')
@@ -115,6 +115,7 @@ def _check_source(data, source: str, task: str) -> None:
     elif 'sample' in signature(data.read).parameters: data.read(source, task, sample=SAMPLE)
     else: data.read(source, task)
 
+# %% ../../nbs/lab/03_batch.ipynb #cb70aab3
 def _check_plan(runs: list[Planned], summaries: list[dict], changes: dict, asked) -> None:
     "UsageError for names that no notebook has, for two runs of one name, and for nothing to run."
     notebooks = {run.notebook for run in runs} | {summary['notebook'] for summary in summaries}
@@ -158,7 +159,7 @@ def plan(
         raise UsageError(f'no run of this plan keeps {save_model!r}; they fit: {"; ".join(fitted)}')
     return runs, summaries
 
-# %% ../../nbs/lab/03_batch.ipynb #7661e6ee
+# %% ../../nbs/lab/03_batch.ipynb #ee85bc03
 def _lock(run: Planned) -> FileLock:
     folder = reports_dir(run.parameters['reports']) / '.locks'
     folder.mkdir(parents=True, exist_ok=True)
@@ -181,6 +182,7 @@ def _kernel_settings():
         sockets = dict(transport='ipc', ip=f'{folder}/k') if os.name == 'posix' and len(folder) < 80 else {}
         yield Config(KernelManager=sockets, NotebookClient=dict(extra_arguments=['--log-level=50']))
 
+# %% ../../nbs/lab/03_batch.ipynb #7190250f
 def _execute(run: Planned, engine: str, workdir: Path) -> str:
     "Run the notebook; its page is written whether it ends well or not. Returns the error, or nothing."
     import papermill

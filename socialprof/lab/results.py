@@ -178,14 +178,13 @@ def peak_memory_mb() -> int:
     if own: return round(int(own[1]) / 1024)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != 'darwin' else 1024 ** 2))
 
-# %% ../../nbs/lab/00a_results.ipynb #2078da16
+# %% ../../nbs/lab/00a_results.ipynb #26b5df50
 def score_rows(
     predictions: pd.DataFrame,  # method, split, fold, seed, user, y, predicted, and scores of labels; y is missing where it is hidden
-    seconds: dict | None = None,
 ) -> list[dict]:
     "Every method's scores with intervals, in all metrics that fit; methods whose labels are hidden have none. What is undefined is None, as JSON has no NaN."
     known = predictions.dropna(subset='y')
-    rows = [dict(method=method, split=split, metric=metric, **vars(found), seconds=(seconds or {}).get(method))
+    rows = [dict(method=method, split=split, metric=metric, **vars(found))
             for (method, split), part in known.groupby(['method', 'split'], sort=False) for metric, found in estimates(part).items()]
     return [{name: None if value != value else value for name, value in row.items()} for row in rows]
 
@@ -226,20 +225,23 @@ class RunInputs:
         shown = {k: v for k, v in self.parameters.items() if k not in {'reports', 'source', *self.source.get('effects', {})} and v != ''}
         return source + '\n\n' + ' · '.join(f'{k} = `{v}`' for k, v in shown.items())
 
-# %% ../../nbs/lab/00a_results.ipynb #23449181
+# %% ../../nbs/lab/00a_results.ipynb #079af61a
 class Run(RunInputs):
     "A run under way, from the reading of its parameters to its result."
     def finish(self,
         predictions: pd.DataFrame | None = None,  # method, split, fold, seed, user, y, predicted (and what else there is)
         seconds: dict[str, float] | None = None,  # per method
         models: dict[str, str] | None = None,     # hub id → hash of its weights
+        scores: list[dict] | None = None,         # of these predictions, if `score_rows` was asked before
         **more,                                   # anything JSON can hold
     ) -> dict:
         "Score the predictions, write them as parquet and then, last of all, the result as JSON."
         results, table = [], None
         if predictions is not None:
             predictions = predictions.assign(method=predictions.method.map(self.label))
-            results = score_rows(predictions, {self.label(name): round(value, 3) for name, value in (seconds or {}).items()})
+            took = {self.label(name): round(value, 3) for name, value in (seconds or {}).items()}
+            found = [row | dict(method=self.label(row['method'])) for row in scores] if scores is not None else score_rows(predictions)
+            results = [row | dict(seconds=took.get(row['method'])) for row in found]
             table = self.path.with_suffix('.parquet')
             with atomic_path(table) as temporary: predictions.to_parquet(temporary)
         result = self._record() | dict(results=results, predictions=table and table.name, models=models or {}, **more)

@@ -261,7 +261,7 @@ def read_out(
             out[batch] = values.cpu().numpy()
     return out
 
-# %% ../../nbs/learn/01_peft.ipynb #7ed8fbcf
+# %% ../../nbs/learn/01_peft.ipynb #997c7149
 class TunerSettings(BaseEstimator):
     "What a `FineTuner` is told."
     def __init__(self,
@@ -296,8 +296,7 @@ class TunerSettings(BaseEstimator):
         threads=1,             # torch threads; None = torch's own choice
         callbacks=(),          # transformers' TrainerCallbacks
     ):
-        for name, value in list(locals().items()):
-            if name != 'self': setattr(self, name, value)
+        vars(self).update({name: value for name, value in locals().items() if name != 'self'})
 
 # %% ../../nbs/learn/01_peft.ipynb #be3b81de
 SCHEDULES = {
@@ -565,12 +564,12 @@ def _workspace(settings, job: str):
     yield folder, True
     if first and not settings.output_dir: shutil.rmtree(folder)
 
-# %% ../../nbs/learn/01_peft.ipynb #3bf32856
+# %% ../../nbs/learn/01_peft.ipynb #39e84be6
 class TunedClassifier(ClassifierMixin, TunerSettings):
     "The fitted half of `FineTuner`: has `model_`, `tokenizer_`, `classes_`."
     def _rows(self, texts, file=None):
-        length = min(self.max_length, longest_input(self.model_.config))
-        return tokenise((whole_characters(self.prompt + text) for text in texts), self.tokenizer_, length, file)
+        whole = (whole_characters(self.prompt + text) for text in texts)
+        return tokenise(whole, self.tokenizer_, min(self.max_length, longest_input(self.model_.config)), file)
 
     def truncation(self, X) -> dict:
         "How many of these texts, and of their tokens, lie beyond `max_length` and are not read."
@@ -590,8 +589,7 @@ class TunedClassifier(ClassifierMixin, TunerSettings):
 
     def predict_proba(self, X) -> np.ndarray:
         "Probabilities [n, L]: rows sum to one, or with `multilabel` each label has its own."
-        logits = self.decision_function(X)
-        return expit(logits) if self.multilabel else softmax(logits, axis=1)
+        return expit(self.decision_function(X)) if self.multilabel else softmax(self.decision_function(X), axis=1)
 
     def predict(self, X) -> np.ndarray:
         "The likeliest class of each text [n], or 0/1 [n, L] with `multilabel`."
@@ -606,7 +604,7 @@ class TunedClassifier(ClassifierMixin, TunerSettings):
     def export(self, folder: str | Path, labels=None) -> Path:
         "Write an ordinary transformers folder that stands alone; `labels` are names in the place of `classes_`."
         check_is_fitted(self, 'model_')
-        return export_tuned(self, Path(folder), [str(name) for name in (self.classes_ if labels is None else labels)])
+        return export_tuned(self, Path(folder), self.classes_ if labels is None else labels)
 
 # %% ../../nbs/learn/01_peft.ipynb #d2bc7d7e
 _KEPT = ('truncated_', 'trainable_', 'history_', 'weights_', 'best_epoch_')   # what a fit found out, as JSON
@@ -630,7 +628,7 @@ def save_tuned(tuner: TunedClassifier, folder: Path) -> Path:
                                            **{name: getattr(tuner, name) for name in _KEPT}))
     return folder
 
-# %% ../../nbs/learn/01_peft.ipynb #4c020e75
+# %% ../../nbs/learn/01_peft.ipynb #996d55d8
 def _prompted(tokenizer, prompt: str):
     "A tokenizer that puts the prompt before each text itself."
     from tokenizers import normalizers
@@ -644,9 +642,10 @@ def _prompted(tokenizer, prompt: str):
 def export_tuned(
     tuner: TunedClassifier,
     folder: Path,       # made if missing
-    labels: list[str],  # names of the outputs
+    labels,             # names of the outputs
 ) -> Path:
     "Merged weights, config with names and kind of problem, tokenizer; the text-classification pipeline reads it with `truncation=True`."
+    labels = [str(label) for label in labels]
     if len(labels) != len(tuner.classes_): raise ValueError(f'labels: expected {len(tuner.classes_)} names, found {len(labels)}')
     model = copy.deepcopy(tuner.model_)
     if tuner.tuning == 'lora': model = model.merge_and_unload()
