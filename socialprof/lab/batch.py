@@ -256,7 +256,7 @@ def _all(runs: list[Planned], workers: int, bar: tqdm, **options) -> dict[str, t
             raise
     return outcome
 
-# %% ../../nbs/lab/03_batch.ipynb #cfec626b
+# %% ../../nbs/lab/03_batch.ipynb #53549d0b
 def run_batch(
     runs: list[Planned],
     summaries: list[dict] = (),    # notebook and parameters, from `plan`
@@ -266,7 +266,8 @@ def run_batch(
     quiet: bool = False,
 ) -> dict[str, tuple[str, str]]:   # name → ('done' | 'failed', reason), of the runs that were not done before
     "Run what is not done; then the summaries."
-    os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ} | dict(SOCIALPROF_ROOT=str(root())))
+    always = dict(SOCIALPROF_ROOT=str(root()), MPLBACKEND='module://matplotlib_inline.backend_inline')  # pages show figures, whatever the shell says
+    os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ} | always)
     todo = [run for run in runs if force or not run.done]
     with tqdm(total=len(todo), disable=quiet, unit='run', desc='runs', smoothing=0, dynamic_ncols=True) as bar:
         outcome = _all(todo, workers, bar, engine=engine, force=force, wait=False)

@@ -15,7 +15,7 @@ import inspect, json, os
 import typer
 from ..core.config import raw_dir, root
 
-# %% ../../nbs/lab/05_cli.ipynb #c870aa90
+# %% ../../nbs/lab/05_cli.ipynb #0e61a69d
 app = typer.Typer(help='Social-media papers re-run, and whether their claims survive an honest test.', no_args_is_help=True,
                   pretty_exceptions_enable=False, add_completion=False)
 data_app = typer.Typer(help='Simulate, check and describe data in the papers\' formats.', no_args_is_help=True)
@@ -31,8 +31,10 @@ Online = Annotated[bool, typer.Option('--online', help='Models may be fetched fr
 @contextmanager
 def _plain_errors():
     "Errors that are the user's to mend: the message alone. Wrong names and values end with 2, refused data and missing weights with 1."
+    import warnings
     from socialprof.core.formats import FormatError
     from socialprof.lab.batch import UsageError
+    warnings.showwarning = lambda message, *place, **more: typer.echo(f'note: {message}', err=True)
     try: yield
     except FormatError as problem: _stop(problem, 1)
     except (UsageError, LookupError, TypeError, ValueError) as problem: _stop(problem, 2)

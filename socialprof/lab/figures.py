@@ -23,14 +23,14 @@ def _axes(width: float, height: float, columns: int = 1, rows: int = 1, **option
     plt.close(figure)  # shown by being a cell's value, once
     return figure, axes
 
-# %% ../../nbs/lab/03a_figures.ipynb #d1044cc4
+# %% ../../nbs/lab/03a_figures.ipynb #88f2d541
 COLOURS = {'holds': '#2a7f3f', 'reversed': '#b00020', 'too close to call': '#8a8a8a', 'not comparable': '#b5b5b5', 'not run': '#b5b5b5'}
 
 def titles_of(
     names: str,  # one metric, or several with commas between, as the ledger has them
 ) -> str:
     "What a claim is measured in, for a label: several labels of one kind of metric are not listed."
-    titles = list(dict.fromkeys(metric_of(name).title for name in names.split(', ')))
+    titles = list(dict.fromkeys(name if ' of ' in name else metric_of(name).title for name in names.split(', ')))
     kinds = {title.partition(' of ')[0] for title in titles}
     return titles[0] if len(titles) == 1 else f'{min(kinds)} by label' if len(kinds) == 1 else ' and '.join(titles)
 
