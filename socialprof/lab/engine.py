@@ -17,9 +17,9 @@ from jupyter_client.provisioning import LocalProvisioner
 from nbclient.exceptions import DeadKernelError
 from traitlets import Type
 
-# %% ../../nbs/lab/02_engine.ipynb #0ccffba5
+# %% ../../nbs/lab/02_engine.ipynb #e7e5df88
 IMPORTS = ('numpy', 'pandas', 'scipy.stats', 'scipy.spatial', 'pyarrow.parquet', 'sklearn.ensemble', 'sklearn.linear_model', 'sklearn.svm', 'sklearn.manifold',
-           'sklearn.model_selection', 'matplotlib.pyplot', 'matplotlib_inline.backend_inline', 'seaborn', 'torch', 'transformers', 'transformers.trainer',
+           'sklearn.model_selection', 'matplotlib.pyplot', 'seaborn', 'torch', 'transformers', 'transformers.trainer',
            'transformers.models.auto', 'transformers.models.bert.modeling_bert', 'peft', 'safetensors.torch', 'sentence_transformers', 'accelerate', 'datasets',
            'ipykernel.kernelapp', 'ipykernel.ipkernel', 'ipykernel.debugger', 'IPython.extensions.storemagic', 'IPython.core.completerlib',
            'IPython.core.oinspect', 'sqlite3', 'tornado.platform.asyncio', 'tornado.queues', 'IPython.display', 'jinja2', 'pandas.io.formats.style')
@@ -48,7 +48,7 @@ def import_all(
     torch = sys.modules.get('torch')
     return dict(missing=missing, threads=_threads(), cuda=bool(torch and torch.cuda.is_initialized()), seconds=time.perf_counter() - started)
 
-# %% ../../nbs/lab/02_engine.ipynb #aa6a67ef
+# %% ../../nbs/lab/02_engine.ipynb #37940f5c
 def _renew(environment: dict, folder: str):
     "What a forked process must not have in common with its siblings."
     os.setsid()
@@ -60,6 +60,8 @@ def _renew(environment: dict, folder: str):
     random.seed()
     if 'numpy' in sys.modules: sys.modules['numpy'].random.seed()  # noqa: NPY002 (the global generator that notebooks may use)
     if 'torch' in sys.modules: sys.modules['torch'].seed()
+    if 'matplotlib' in sys.modules:  # which was imported without a notebook to draw in
+        sys.modules['matplotlib'].rcParams['backend'] = os.environ.setdefault('MPLBACKEND', 'module://matplotlib_inline.backend_inline')
     if os.environ.get('PYTHONPATH'): sys.path[1:1] = [p for p in os.environ['PYTHONPATH'].split(os.pathsep) if p and p not in sys.path]
 
 def _become_kernel(command: list[str], environment: dict, folder: str):
@@ -158,13 +160,13 @@ class Forked:
         name = signal.Signals(-self.returncode).name
         return f'its process was ended by {name}' + (' (out of memory?)' if name == 'SIGKILL' else '')
 
-# %% ../../nbs/lab/02_engine.ipynb #380d27df
+# %% ../../nbs/lab/02_engine.ipynb #a286e4a6
 class Parent:
     "The process that imports once and forks kernels; ends with the process that started it."
     def __init__(self):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         code = f'from socialprof.lab.engine import serve; serve({theirs.fileno()})'
-        environment = os.environ | ONE_THREAD | dict(MPLBACKEND='module://matplotlib_inline.backend_inline')
+        environment = {name: value for name, value in os.environ.items() if name != 'MPLBACKEND'} | ONE_THREAD
         self.process = subprocess.Popen([sys.executable, '-c', code], pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
         theirs.close()
         self.control, self.lock, self.owner = ours, threading.Lock(), os.getpid()
