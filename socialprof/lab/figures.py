@@ -265,7 +265,7 @@ def plane_by_label(
 def _told(row: pd.Series) -> str:
     return f'\nkNN AUC {row.knn_auc:.2f} (shuffled ≤ {row.shuffled:.2f})\nsilhouette {row.silhouette:+.2f}'
 
-# %% ../../nbs/lab/03a_figures.ipynb #05fd4056
+# %% ../../nbs/lab/03a_figures.ipynb #61f60660
 FOLDED = ('cv', 'random', 'duplicates', 'user', 'event', 'country')  # splits of several folds
 
 def _lead(predictions: pd.DataFrame, best: str, other: str, split: str, metric: str) -> str:
@@ -292,6 +292,7 @@ def reading(
     else: told.append(_lead(predictions, best.method, ranked.method[1], split, metric))
     if floor in set(ranked.method) - {best.method}: told.append(_lead(predictions, best.method, floor, split, metric))
     else: told.append(_guessing(predictions, metric))
+    if best.n < 10: told.append(f'Intervals from {best.n} units are narrower than they should be.')
     if split in FOLDED and predictions.fold.nunique() == 1: told.append('This is one fold: the page of the paper puts all folds together.')
     return ' '.join(filter(None, told))
 

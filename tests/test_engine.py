@@ -1,0 +1,110 @@
+"""The fork engine: what papermill's own engine gives, sooner; and a child that dies harms nobody."""
+import json, os
+
+import nbformat
+import papermill
+import psutil
+import pytest
+
+from socialprof.lab import engine
+from socialprof.lab.engine import engine_named
+
+pytestmark = pytest.mark.skipif(not hasattr(os, 'pidfd_open'), reason='this system cannot fork safely')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def few_imports():
+    "A parent that imports little, ended with the tests."
+    before = os.environ.get('SOCIALPROF_FORK_IMPORTS')
+    os.environ['SOCIALPROF_FORK_IMPORTS'] = 'numpy, ipykernel.kernelapp, ipykernel.ipkernel'
+    engine._shared.clear()
+    yield
+    engine._shared.pop('parent').close()
+    if before is None: del os.environ['SOCIALPROF_FORK_IMPORTS']
+    else: os.environ['SOCIALPROF_FORK_IMPORTS'] = before
+
+
+@pytest.fixture
+def run(tmp_path):
+    "Run cells by an engine; the executed notebook."
+    def execute(*cells, name='socialprof', **options):
+        book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in ('n = 1', *cells)],
+                                        metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')))
+        book.cells[0].metadata['tags'] = ['parameters']
+        nbformat.write(book, tmp_path / 'in.ipynb')
+        return papermill.execute_notebook(tmp_path / 'in.ipynb', tmp_path / 'out.ipynb', engine_name=engine_named(name), kernel_name='python3',
+                                          progress_bar=False, **options)
+    return execute
+
+
+@pytest.mark.parametrize('way, cause', [('os._exit(3)', 'exit code 3'), ('os.kill(os.getpid(), signal.SIGSEGV)', 'SIGSEGV'),
+                                        ('os.kill(os.getpid(), signal.SIGKILL)', 'SIGKILL')])
+def test_a_child_that_dies_is_told_with_its_cause(run, tmp_path, way, cause):
+    with pytest.raises(Exception, match=cause): run("print('before')", 'import os, signal', way)
+    kept = nbformat.read(tmp_path / 'out.ipynb', 4)
+    assert any('before' in output.get('text', '') for cell in kept.cells for output in cell.get('outputs', []))
+    assert run('n + 1', parameters=dict(n=4)).cells[-1].outputs[0]['data']['text/plain'] == '5'
+
+
+def test_errors_are_those_of_the_ordinary_engine(run, tmp_path):
+    told = []
+    for name in ('papermill', 'socialprof'):
+        with pytest.raises(papermill.PapermillExecutionError, match='ZeroDivisionError') as raised: run('#| hide\n1 / 0', "'never'", name=name)
+        book = nbformat.read(tmp_path / 'out.ipynb', 4)
+        told.append((raised.value.evalue, raised.value.exec_count, [cell.metadata.papermill.status for cell in book.cells if 'papermill' in cell.metadata]))
+    assert told[0] == told[1]
+
+
+def test_rich_output_and_metadata(run):
+    cells = ("from IPython.display import HTML, display\nimport sys\nh = display(HTML('<b>1</b>'), display_id=True)\nprint('out'); print('err', file=sys.stderr)",
+             "h.update(HTML('<b>2</b>'))", "import pandas as pd\npd.DataFrame(dict(a=[n]))")
+    plain, forked = (run(*cells, name=name, parameters=dict(n=7)) for name in ('papermill', 'socialprof'))
+    assert [cell.get('outputs') for cell in plain.cells] == [cell.get('outputs') for cell in forked.cells]
+    assert all(cell.metadata.papermill['duration'] is not None for cell in forked.cells)
+    assert forked.metadata.papermill['peak_memory_mb'] > 20 and forked.metadata.papermill['exception'] is None
+
+
+def test_a_cell_that_takes_too_long_and_one_that_asks(run):
+    with pytest.raises(Exception, match=r'(?i)timeout|timed out'): run('import time\ntime.sleep(60)', execution_timeout=2)
+    with pytest.raises(papermill.PapermillExecutionError, match='StdinNotImplementedError'): run("input('who?')")
+
+
+def test_children_share_no_random_numbers_and_no_environment(run, monkeypatch):
+    monkeypatch.setenv('FORKED', 'yes')
+    code = "import os, random\nimport numpy as np\nprint(random.random(), np.random.random(), os.environ['FORKED'], os.getcwd())"
+    first, second = (run(code).cells[-1].outputs[0].text.split() for _ in range(2))
+    assert first[0] != second[0] and first[1] != second[1] and first[2:] == second[2:] == ['yes', os.getcwd()]
+
+
+def test_nothing_is_left(run):
+    run('1')
+    held = engine.parent()
+    family = psutil.Process(held.process.pid)
+    files = len(os.listdir('/proc/self/fd'))
+    for _ in range(3): run('n')
+    psutil.wait_procs(family.children(), timeout=5)
+    assert not family.children() and family.num_fds() < 20 and len(os.listdir('/proc/self/fd')) <= files + 1
+
+
+def test_for_anybody(tmp_path, python, root):
+    "By name, from the command line, on a notebook of this project: the figures of the ordinary engine."
+    found = {}
+    for name in ('nbclient', 'socialprof'):
+        told = ['-p', 'rows', 300, '-p', 'methods', 'language prior; tf-idf logistic', '-p', 'reports', tmp_path / name]
+        done = python('-m', 'papermill', '--engine', name, '--no-progress-bar', 'nbs/violence/run_classical.ipynb', tmp_path / f'{name}.ipynb', *told,
+                      cwd=root, SOCIALPROF_FORK_IMPORTS='numpy, pandas, sklearn.linear_model, torch')
+        assert done.returncode == 0, done.stderr[-2000:]
+        result, = (tmp_path / name).rglob('*.json')
+        found[name] = [{k: v for k, v in row.items() if k != 'seconds'} for row in json.loads(result.read_text())['results']]
+    assert found['nbclient'] == found['socialprof'] and len(found['socialprof']) > 10
+
+
+def test_trouble_is_said_once(monkeypatch, tmp_path):
+    "An import that starts a thread: papermill's own engine, and a warning."
+    (tmp_path / 'threaded_module.py').write_text('import threading, time\nthreading.Thread(target=time.sleep, args=(30,), daemon=True).start()\n')
+    monkeypatch.setattr(engine, '_shared', {})
+    monkeypatch.setenv('SOCIALPROF_FORK_IMPORTS', 'threaded_module')
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join(filter(None, [str(tmp_path), os.environ.get('PYTHONPATH')])))
+    with pytest.warns(RuntimeWarning, match='an import started threads'): assert engine.parent() is None
+    assert engine.parent() is None
+    engine._shared['parent'].close()
