@@ -89,7 +89,7 @@ def holdout(
     test = np.sort(np.concatenate([fold.test for fold in folds(y, m, groups, seed=seed)[:k]]))
     return Fold(np.setdiff1d(np.arange(len(y)), test), test)
 
-# %% ../../nbs/core/04_folds.ipynb #1b8649c6
+# %% ../../nbs/core/04_folds.ipynb #9313bf7d
 def _plain(texts: Sequence[str]) -> list[str]:
     "Posts as compared: only their words, in lower case."
     return [text.casefold() for text in normalise_all(texts, Rules.every('strip'))[0]]
@@ -123,6 +123,7 @@ def sketch_index(
     from datasketch import MinHashLSH
     return MinHashLSH(threshold=max(threshold - .1, .05), num_perm=128)
 
+# %% ../../nbs/core/04_folds.ipynb #3f1d6f1c
 def _minhash(train: list[str], test: list[str], threshold: float) -> list[tuple[int, int, float]]:
     "For each test post its nearest training post with Jaccard similarity of at least `threshold`."
     index = sketch_index(threshold)

@@ -160,7 +160,7 @@ class Forked:
         name = signal.Signals(-self.returncode).name
         return f'its process was ended by {name}' + (' (out of memory?)' if name == 'SIGKILL' else '')
 
-# %% ../../nbs/lab/02_engine.ipynb #a286e4a6
+# %% ../../nbs/lab/02_engine.ipynb #88263bf1
 class Parent:
     "The process that imports once and forks kernels; ends with the process that started it."
     def __init__(self):
@@ -189,6 +189,7 @@ class Parent:
         "End the process and its children."
         if self.owner == os.getpid(): self.control.close(), self.process.wait()
 
+# %% ../../nbs/lab/02_engine.ipynb #8e87715a
 _shared, _lock, _said = {}, threading.Lock(), set()
 
 def parent() -> Parent | None:
@@ -231,7 +232,7 @@ class ForkManager(AsyncKernelManager):
         self.kernel_id = os.urandom(8).hex()
         self.provisioner = ForkProvisioner(kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self)
 
-# %% ../../nbs/lab/02_engine.ipynb #f9bf535e
+# %% ../../nbs/lab/02_engine.ipynb #e32dbe4d
 @cache
 def _fork_engine():
     "The engine's class. Papermill loads engines while it is being imported itself, so it is asked for its classes only when a notebook is to be run."
@@ -259,6 +260,7 @@ def _fork_engine():
             finally: nb_man.nb.metadata.papermill['peak_memory_mb'] = client.provisioner.peak_memory_mb
     return Engine
 
+# %% ../../nbs/lab/02_engine.ipynb #3dc91605
 class _Engine:
     "The engine `socialprof`: kernels forked from a process that has imported everything; other languages, and systems without fork, are left to papermill."
     def __getattr__(self, name): return getattr(_fork_engine(), name)

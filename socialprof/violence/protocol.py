@@ -52,7 +52,7 @@ class Facts:
     @cached_property
     def nothing(self) -> np.ndarray: return np.full(len(self.frame), '', object)
 
-# %% ../../nbs/violence/05_protocol.ipynb #e89ddd97
+# %% ../../nbs/violence/05_protocol.ipynb #ba767957
 USE = 'use-multilingual'
 ENCODINGS: dict[str, Callable] = {  # how each view is encoded
     'vectors': lambda views: dict(model=views.model, prompt=views.prompt, max_length=views.max_length, precision=views.precision),
@@ -70,6 +70,7 @@ def encoded(views, inputs: str, rows=slice(None)) -> np.ndarray:
         path = cache_dir('matrices') / f"{fingerprint(texts, how, find(how['model']).sha256)}.npy"
         return np.load(path, mmap_mode='r') if path.exists() else encode_to(path, texts, **how)
 
+# %% ../../nbs/violence/05_protocol.ipynb #bf8128a4
 @dataclass
 class Views(Facts):
     "Posts as texts and vectors, made when they are asked for."
@@ -236,7 +237,7 @@ def fit_methods(
         seconds[name] = time.perf_counter() - started
     return pd.concat(rows, ignore_index=True), seconds, models
 
-# %% ../../nbs/violence/05_protocol.ipynb #79eab344
+# %% ../../nbs/violence/05_protocol.ipynb #09ffc49f
 STAND_IN = 'intfloat/multilingual-e5-small'
 
 @dataclass(frozen=True)
@@ -256,6 +257,7 @@ SETTINGS: dict[str, Setting] = {setting.method: setting for setting in (
     Setting('XLM-T full', 'XLM-T', 'cardiffnlp/twitter-xlm-roberta-base', 'full', None),
     Setting('e5-large full', 'multilingual-e5-large', 'intfloat/multilingual-e5-large', 'full', None))}
 
+# %% ../../nbs/violence/05_protocol.ipynb #4601b81e
 CARD = dict(max_length=32, weight_decay=.1, warmup=0., schedule='cosine', metric='micro_auc', precision='auto', group_by_length=True, multilabel=True)
 WORK = {  # what a profile changes: how much work; rates as `learn.peft` has them for small batches, the card's for its own
     'notebook': dict(epochs=1, batch_size=16),
