@@ -56,7 +56,8 @@ def test_errors_are_those_of_the_ordinary_engine(run, tmp_path):
 
 
 def test_rich_output_and_metadata(run):
-    cells = ("from IPython.display import HTML, display\nimport sys\nh = display(HTML('<b>1</b>'), display_id=True)\nprint('out'); print('err', file=sys.stderr)",
+    cells = ("from IPython.display import HTML, display\nimport sys\nh = display(HTML('<b>1</b>'), display_id=True)\n"
+             "print('out'); print('err', file=sys.stderr)",
              "h.update(HTML('<b>2</b>'))", "import pandas as pd\npd.DataFrame(dict(a=[n]))")
     plain, forked = (run(*cells, name=name, parameters=dict(n=7)) for name in ('papermill', 'socialprof'))
     assert [cell.get('outputs') for cell in plain.cells] == [cell.get('outputs') for cell in forked.cells]

@@ -83,7 +83,7 @@ def _become_kernel(command: list[str], environment: dict, folder: str):
         try: atexit._run_exitfuncs(), sys.stdout.flush(), sys.stderr.flush()
         finally: os._exit(code)
 
-# %% ../../nbs/lab/02_engine.ipynb #3f893b81
+# %% ../../nbs/lab/02_engine.ipynb #15393bf7
 def _tell(pipe: int, what: dict, close: bool = False):
     "A line of JSON into a pipe whose reader may be gone."
     try: os.write(pipe, json.dumps(what).encode() + b'\n')
@@ -109,6 +109,7 @@ def _reap(handle: int, children: dict):
     os.close(handle)
     _tell(pipe, dict(code=os.waitstatus_to_exitcode(status), peak_memory_mb=used.ru_maxrss // 1024), close=True)
 
+# %% ../../nbs/lab/02_engine.ipynb #f4e1916c
 def serve(
     descriptor: int,  # of the connected socket
 ):

@@ -136,7 +136,7 @@ def ledger(
     gaps = [printed_gap(claim, numbers) for claim in claims]
     return rows.assign(in_print=['' if gap is None else 'yes' if gap > 0 else 'no' for gap in gaps])
 
-# %% ../../nbs/lab/01_ledger.ipynb #8b5ececf
+# %% ../../nbs/lab/01_ledger.ipynb #c6530dfa
 def readable(
     table: pd.DataFrame,  # from `ledger`
 ) -> pd.DataFrame:
@@ -145,7 +145,8 @@ def readable(
     gaps = [f'{r.gap:+.3f} [{r.low:+.3f}, {r.high:+.3f}]' if r.gap == r.gap and r.gap is not None else '' for r in rows.itertuples()]
     units = ['' if pd.isna(n) else f'{n:.0f}' for n in rows.n]
     shown = pd.DataFrame({'claim': rows.claim, 'verdict': rows.verdict, 'text': rows.text, 'task': rows.task, 'gap [95 %]': gaps, 'units': units,
-                          'metric': rows.metric, 'printed': rows.printed, 'logged': rows.logged, 'true in print': rows.in_print, 'test': rows.test, 'reason': rows.reason})
+                          'metric': rows.metric, 'printed': rows.printed, 'logged': rows.logged, 'true in print': rows.in_print,
+                          'test': rows.test, 'reason': rows.reason})
     return shown.loc[:, [name in ('gap [95 %]', 'reason') or (column != '').any() for name, column in shown.items()]]
 
 def beside(

@@ -7,11 +7,10 @@ __all__ = ['USE', 'ENCODINGS', 'MAPPED', 'METHODS', 'VARIANTS', 'READERS', 'STAN
            'encoded', 'Views', 'Method', 'rows_of', 'batches_of', 'batch_rows', 'with_variants', 'inputs_of',
            'scores_of', 'fit', 'fit_methods', 'Setting', 'setting', 'fine_tune']
 
-# %% ../../nbs/violence/05_protocol.ipynb #da1ee8b9
+# %% ../../nbs/violence/05_protocol.ipynb #186a00e7
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from math import ceil
+from functools import cached_property
 import time, warnings
 import numpy as np
 import pandas as pd
@@ -281,7 +280,7 @@ def setting(
     weights = dict(pos_weight='balanced') if labels >= 40 else {}
     return FineTuner(**CARD | dict(model=model, tuning=row.tuning) | weights | WORK[profile] | changes)
 
-# %% ../../nbs/violence/05_protocol.ipynb #f62ddd14
+# %% ../../nbs/violence/05_protocol.ipynb #db992987
 def fine_tune(
     names: Sequence[str],    # of SETTINGS
     views: Views,
@@ -298,8 +297,8 @@ def fine_tune(
             model = models[name] = setting(name, profile, len(views.task.labels), seed=cell.seed, **changes)
             validation = None if cell.validation is None else (_given(views, 'texts', cell.validation), views.y[cell.validation])
             model.fit(_given(views, 'texts', cell.train), views.y[cell.train], validation)
-            history += [dict(method=name, fold=cell.fold, seed=cell.seed, model=model.model, trained_on=len(cell.train), **entry, kept=entry['epoch'] == model.best_epoch_)
-                        for entry in model.history_]
+            about = dict(method=name, fold=cell.fold, seed=cell.seed, model=model.model, trained_on=len(cell.train))
+            history += [about | entry | dict(kept=entry['epoch'] == model.best_epoch_) for entry in model.history_]
             held = None if validation is None else scores_of(name, model, views, cell.validation)
             rows += with_variants(name, cell, views, scores_of(name, model, views, cell.test), held, .5, variants)
         seconds[name] = time.perf_counter() - started

@@ -239,7 +239,7 @@ def _capped(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
     "At most so many of the rows, in order; 0: all of them."
     return rows if not most or len(rows) <= most else np.sort(np.random.default_rng([seed, 7]).permutation(rows)[:most])
 
-# %% ../../nbs/violence/04_splits.ipynb #74f9b290
+# %% ../../nbs/violence/04_splits.ipynb #7b527d62
 def _cell(frame, y, split: str, units, fold: int, folds: int, seed: int, validation: float, train_rows: int, test_rows: int, gap: float) -> Cell:
     "One cell, see `cells`."
     train, test = _drawn(frame, y, split, units, np.arange(len(frame)), seed, fold, folds, None, gap)
@@ -271,7 +271,8 @@ def cells(
     known = available(frame)
     if split not in known:
         lacks = ' or '.join(' + '.join(columns) for columns in SPLITS[split].needs) if split in SPLITS else ''
-        raise ValueError(f'split {split!r}: ' + (f'this source does not say {lacks}' if lacks else 'there is no such split') + f'; available: {", ".join(known)}')
+        why = f'this source does not say {lacks}' if lacks else 'there is no such split'
+        raise ValueError(f'split {split!r}: {why}; available: {", ".join(known)}')
     if not 0 <= fold < folds: raise ValueError(f'fold {fold}: expected 0 to {folds - 1}')
     y, make = frame[list(labels)].to_numpy(), SPLITS[split].units
     units = None if make is None else make(frame)
