@@ -76,7 +76,7 @@ def platt(
     slopes, intercepts = np.transpose(found)
     return np.stack([slopes / spread, intercepts - slopes * centre / spread])
 
-# %% ../../nbs/learn/04_multilabel.ipynb #18f9e82d
+# %% ../../nbs/learn/04_multilabel.ipynb #259c3528
 class _Labels(ClassifierMixin, BaseEstimator):
     "What all models of this module share: how scores become labels. `score` is the subset accuracy."
     kinds = {}  # every model that can be saved, by name
@@ -87,6 +87,15 @@ class _Labels(ClassifierMixin, BaseEstimator):
     def predict(self, X):
         "0/1 [n, L]: the probability is over .5, or the margin over 0 where there is no probability."
         return (label_scores(self, X) > (.5 if hasattr(self, 'predict_proba') else 0)).astype(np.int8)
+
+    def save(self, folder: str | Path) -> Path:
+        "Write the model to `folder`; see `save_multilabel`."
+        return save_multilabel(self, folder)
+
+    @staticmethod
+    def load(folder: str | Path):
+        "Any model of this module that `save` wrote; see `load_multilabel`."
+        return load_multilabel(folder)
 
 def _fit_one(estimator, X, Y):
     "A fresh copy of `estimator` fitted on Y [n, L]; one column becomes [n]."
