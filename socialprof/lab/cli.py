@@ -151,7 +151,11 @@ def check(target: Annotated[str, typer.Argument(help='PAPER/TASK')], folder: Pat
         for name in tasks:
             typer.echo(f'{paper}/{name}: good; {module.counted(module.read(folder, name))}')
 
-# %% ../../nbs/lab/05_cli.ipynb #ef7da326
+# %% ../../nbs/lab/05_cli.ipynb #507d4099
+def _figure(value: float) -> str:
+    "Whole numbers without a point, others with three figures behind it."
+    return f'{value:,.0f}' if value == round(value) else f'{value:,.3f}'
+
 @data_app.command()
 def describe(target: Annotated[str, typer.Argument(help='PAPER/TASK')], source: Source = 'simulated', seed: int = 0):
     "Statistics of a data set beside the published ones."
@@ -159,7 +163,7 @@ def describe(target: Annotated[str, typer.Argument(help='PAPER/TASK')], source: 
         module, _, task = _data(target)
         for name in [task] if task else [t for t in module.TASKS if t != 'custom']:
             frame, info = module.load(name, source, seed=seed)
-            typer.echo(f'{name} ({source})\n{module.describe(frame, info).to_string(na_rep="")}\n')
+            typer.echo(f'{name} ({source})\n{module.describe(frame, info).to_string(na_rep="", float_format=_figure)}\n')
 
 @data_app.command()
 def simulate(
