@@ -6,7 +6,7 @@
 __all__ = ['MBERT', 'SPECIAL', 'SCRATCH', 'Ragged', 'padded', 'side_by_side', 'check_special', 'cut', 'Vocabulary',
            'source_tokenizer', 'special_ids', 'Route', 'route', 'mapped']
 
-# %% ../../nbs/retweet/05_ids.ipynb #6624aac0
+# %% ../../nbs/retweet/05_ids.ipynb #4923bb67
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +17,7 @@ import numpy as np
 import tokenizers
 
 from ..core.config import raw_dir
-from ..core.models import MINILM, MissingWeights, find
+from ..core.models import MissingWeights, find
 from ..learn.peft import tokenise
 
 # %% ../../nbs/retweet/05_ids.ipynb #6dc0bb2c
