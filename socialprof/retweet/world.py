@@ -245,7 +245,7 @@ def _person(people: Mapping, ids: pl.Series, who: np.ndarray, role: str) -> dict
     "The five columns of an author or a reader."
     return {f'{role}_id': ids.gather(who), **{f'{role}_{name}': pl.Series(people[name][who]) for name in ('followers', 'following', 'verified', 'created')}}
 
-# %% ../../nbs/retweet/00a_world.ipynb #badfe2d7
+# %% ../../nbs/retweet/00a_world.ipynb #ee074593
 def world(
     rows: int = 20_000,   # meetings of a reader and a post
     seed: int = 0,        # same seed, same rows
@@ -268,11 +268,13 @@ def world(
     name, content = _content(posts, tokenizer, draw(4))
     ids = _hexes(people['n'], draw(5))
     after = np.exp(7.2 + 1.4 * draw(6).normal(size=done.shape)).astype(np.int64) + 1
-    columns = {key: values.gather(post) for key, values in content.items()} | _person(people, ids, author, 'author') | _person(people, ids, reader, 'reader')
+    columns = {key: values.gather(post) for key, values in content.items()}
+    columns |= _person(people, ids, author, 'author') | _person(people, ids, reader, 'reader')
     columns['engagee_follows_engager'] = pl.Series(follows[flag])
     times = pl.DataFrame({f'{label}_time': START + posts['second'][post] + after[:, k] for k, label in enumerate(LABELS)})
     times = times.with_columns(pl.when(pl.Series(done[:, k])).then(pl.col(f'{label}_time')).alias(f'{label}_time') for k, label in enumerate(LABELS))
-    truth = dict(topic=posts['topic'][post], interest=reasons['interest'], language=reasons['language'] > 0, **{label: chances[:, k] for k, label in enumerate(LABELS)})
+    truth = dict(topic=posts['topic'][post], interest=reasons['interest'], language=reasons['language'] > 0)
+    truth |= {label: chances[:, k] for k, label in enumerate(LABELS)}
     return pl.DataFrame(columns).hstack(times).select(NAMES), pl.DataFrame(truth), name
 
 # %% ../../nbs/retweet/00a_world.ipynb #2e865200
