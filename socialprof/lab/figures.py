@@ -127,19 +127,18 @@ def confusion_figure(
         axis.set(title=method, xlabel='predicted', ylabel='true' if axis is axes[0][0] else '')
     return figure
 
-# %% ../../nbs/lab/03a_figures.ipynb #225222ec
+# %% ../../nbs/lab/03a_figures.ipynb #5b093806
 def label_figure(
     tables: dict[str, pd.DataFrame],  # method → `multilabel.per_label`
     metric: str = 'auc',              # the column that is drawn
 ):
     "Every label's score with its interval, method beside method; labels in their own order, from above."
-    names = list(next(iter(tables.values())).label)
+    names, told = list(next(iter(tables.values())).label), metric_of(f'{metric}:each label')
     figure, axis = _axes(8, 1 + (.16 + .11 * len(tables)) * len(names))
     for k, (method, table) in enumerate(tables.items()):
         at = np.arange(len(names)) + .5 * ((k + .5) / len(tables) - .5)
         part = table.set_index('label').reindex(names)
         axis.errorbar(part[metric], at, xerr=[part[metric] - part.low, part.high - part[metric]], fmt='o', markersize=4, capsize=2, label=method)
-    told = metric_of(f'{metric}:each label')
     if told.guess is not None: axis.axvline(told.guess, color='#999999', linestyle=':')
     axis.set_yticks(range(len(names)), names)
     axis.set(xlabel=f'{told.title}, 95 % interval', ylim=(len(names) - .4, -.6))
