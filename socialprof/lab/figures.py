@@ -66,7 +66,7 @@ def forest(
     if known: figure.legend(known.values(), known, loc='outside upper right', ncols=3, frameon=False)
     return figure
 
-# %% ../../nbs/lab/03a_figures.ipynb #c4d0224d
+# %% ../../nbs/lab/03a_figures.ipynb #a0d6bc85
 def ranking(
     predictions: pd.DataFrame,  # method, split, fold, seed, user, y, predicted
     metric: str | None = None,  # None: the main one of these predictions
@@ -85,6 +85,7 @@ def ranked(
     rows = pd.DataFrame([row for row in scores if row['metric'] == metric]).astype(dict(value=float, low=float, high=float))
     return rows.sort_values(['split', 'value'], ascending=[True, False], ignore_index=True)
 
+# %% ../../nbs/lab/03a_figures.ipynb #44773382
 SPLITS = dict(cv='cross-validation', test='test set', random='random rows', duplicates='near-duplicates kept together', user='other users',
               event='other events', time='a later time', country='other countries', case='an event of another year',
               post='other posts', reader='new readers', author='new authors')
