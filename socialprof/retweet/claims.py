@@ -140,7 +140,7 @@ _PROBABILITIES = [
     Claim('R4i', 'counting labels of the scored rows looks brilliant', 'retweet', beats('boost leaky', _BOOST, 'post'), 'Wantedly log',
           '39.84 against 32.05', metric=RCE)]
 
-# %% ../../nbs/retweet/09_claims.ipynb #a651acf9
+# %% ../../nbs/retweet/09_claims.ipynb #1389491f
 def _mean(metric: str) -> list[str]: return [f'{metric}:{label}' for label in LABELS]
 
 def _label_apart(method: str, one: str, other: str, metric: str = 'rce') -> tuple[Term, ...]:
@@ -148,7 +148,8 @@ def _label_apart(method: str, one: str, other: str, metric: str = 'rce') -> tupl
     return ((1., method, 'post', f'{metric}:{one}'), (-1., method, 'post', f'{metric}:{other}'))
 
 _FOUR = [
-    Claim('R5a', 'four targets at once beat four models', 'four', beats(f'{TOWERS}, four at once', f'{TOWERS}, one by one', 'post'), 'not asked', '', metric='rce'),
+    Claim('R5a', 'four targets at once beat four models', 'four', beats(f'{TOWERS}, four at once', f'{TOWERS}, one by one', 'post'), 'not asked', '',
+          metric='rce'),
     Claim('R5b', 'two towers beat the tweet alone, mean of four targets', 'four', beats(f'{TOWERS}, four at once', f'{TWEET}, four at once', 'post'), _ANSWER,
           'retweets only', metric='rce'),
     Claim('R5c', 'target encodings beat plain counts, mean of four targets', 'four', beats('boost encodings', 'boost counts', 'post'), 'logs',
