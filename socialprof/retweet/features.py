@@ -90,14 +90,15 @@ class Features(TransformerMixin, BaseEstimator):
         "Names in the order of the columns."
         return np.array([expression.meta.output_name() for expression in self.expressions()], object)
 
-# %% ../../nbs/retweet/03_features.ipynb #33b30cf1
+# %% ../../nbs/retweet/03_features.ipynb #a38d1b23
 class LeakError(ValueError):
     "Features that depend on labels of the rows being scored; `columns` names them."
     def __init__(self, columns: Sequence[str], share: float, how: str):
         self.columns = list(columns)
         shown = ', '.join(map(repr, self.columns[:8])) + (f' and {len(self.columns) - 8} more' if len(self.columns) > 8 else '')
         super().__init__(f'expected features that do not know the labels of the rows being scored, found that {shown} change '
-                         f'in up to {share:.0%} of these rows when the labels are {how}: fit on training rows only, and compute features of a row without its own labels')
+                         f'in up to {share:.0%} of these rows when the labels are {how}: '
+                         'fit on training rows only, and compute features of a row without its own labels')
 
 def unlabelled(frame: pd.DataFrame) -> pd.DataFrame:
     "The frame without its label columns."
