@@ -49,7 +49,7 @@ def layout_of(
         if separator == '\x01' and len(fields) in (len(INPUTS), len(NAMES)): return Layout(NAMES[:len(fields)], separator, ids), []
     return None
 
-# %% ../../nbs/retweet/00b_lines.ipynb #2c2012f0
+# %% ../../nbs/retweet/00b_lines.ipynb #ff0e7040
 def _only(values: pl.Series, allowed: bytes, between: str = '') -> bool:
     "Are all values made of these bytes only? With `between` nothing in a list is empty either."
     joined = (values.str.join(between).item() or '').encode()
@@ -59,8 +59,9 @@ def _only(values: pl.Series, allowed: bytes, between: str = '') -> bool:
 
 def _tokens(values: pl.Series, ids: int) -> pl.Series | None:
     "Lists of token ids; None if one is no number, out of range, or the special tokens are not each in its place and nowhere beside it."
-    if not _only(values, _DIGITS, '\t'): return None
-    flat = np.fromstring(values.str.join('\t').item(), np.int64, sep='\t')
+    joined = values.str.join('\t').item()
+    if joined.encode().translate(None, _DIGITS + b'\t'): return None
+    flat = np.fromstring(joined, np.int64, sep='\t')
     sizes = values.str.count_matches('\t', literal=True).to_numpy().astype(np.int64) + 1
     ends = np.cumsum(sizes)
     if len(flat) != ends[-1] or flat.max() >= ids or sizes.min() < 2: return None
@@ -68,7 +69,7 @@ def _tokens(values: pl.Series, ids: int) -> pl.Series | None:
     if (flat[starts] != CLS).any() or (flat[ends - 1] != SEP).any() or (flat[starts + 1] == CLS).any() or (flat[ends - 2] == SEP).any(): return None
     return pl.Series('text_tokens', pa.LargeListArray.from_arrays(np.r_[0, ends], pa.array(flat.astype(np.int32))))
 
-# %% ../../nbs/retweet/00b_lines.ipynb #95cfd1de
+# %% ../../nbs/retweet/00b_lines.ipynb #911bdbd2
 def _in_range(table: pl.DataFrame, layout: Layout) -> bool:
     "Are all numbers what their kind allows, and no engagement before its post?"
     limits = {'count': (0, MOST - 1), 'time': (EARLIEST, LATEST), 'label': (EARLIEST, LATEST)}
@@ -82,6 +83,7 @@ def _words_good(table: pl.DataFrame, layout: Layout) -> bool:
     return (all((table[name].str.len_bytes() == 32).all() and _only(table[name], _HEX) for name in layout.of_kind('id'))
             and all(_only(table[name], _HEX) for name in layout.of_kind('hash'))
             and all(_only(table[name], _HEX, '\t') for name in layout.of_kind('hashes'))
+            and all(set(table[name].unique()) <= {'true', 'false'} for name in layout.of_kind('flag'))
             and set(table['tweet_type'].unique()) <= set(TYPES)
             and {word for words in table['present_media'].drop_nulls().unique() for word in words.split('\t')} <= set(MEDIA))
 
@@ -93,15 +95,15 @@ def parse(
     rows, separator = block.count(b'\n'), layout.separator.encode()
     if not rows or block[-1:] != b'\n' or not block.isascii() or block.count(separator) != rows * (layout.width - 1): return None
     if any(byte in block for byte in (b'\r', b' ', b'+', b'\0')): return None
-    if block.count(b'true') + block.count(b'false') != rows * len(layout.of_kind('flag')): return None
-    kinds = {name: pl.String if KINDS[BY_NAME[name].kind].base_type() == pl.List else KINDS[BY_NAME[name].kind] for name in layout.names}
+    flags = layout.of_kind('flag')
+    kinds = {name: pl.String if name in flags or (kind := KINDS[BY_NAME[name].kind]).base_type() == pl.List else kind for name in layout.names}
     try: table = pl.read_csv(block, has_header=False, separator=layout.separator, quote_char=None, schema=kinds)
     except pl.exceptions.PolarsError: return None
     if table.height != rows or any(table[name].null_count() for name in layout.names if BY_NAME[name].needed): return None
     if not _in_range(table, layout) or not _words_good(table, layout): return None
     if (tokens := _tokens(table['text_tokens'], layout.ids)) is None: return None
     lists = [pl.col(name).str.split('\t').fill_null(pl.lit([], pl.List(pl.String))) for name in layout.of_kind('hashes', 'media')]
-    return table.with_columns(tokens, *lists).select(name for name in NAMES if name in layout.names)
+    return table.with_columns(tokens, *lists, pl.col(flags) == 'true').select(name for name in NAMES if name in layout.names)
 
 # %% ../../nbs/retweet/00b_lines.ipynb #f0aa2773
 def lines(

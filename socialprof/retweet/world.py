@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EFFECTS', 'RATES', 'START', 'DAYS', 'TOPICS', 'LANGUAGES', 'tokenizer', 'bank', 'world', 'simulate']
 
-# %% ../../nbs/retweet/00a_world.ipynb #2ff52167
+# %% ../../nbs/retweet/00a_world.ipynb #1f1811f9
 from collections.abc import Mapping
 from functools import cache
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ..core import synth
 from ..core.models import MINILM, MissingWeights, folder
-from .columns import CLS, LABELS, MBERT, NAMES, SEP, VOCABULARY, Task, as_frame, task_of
+from .columns import CLS, LABELS, MBERT, NAMES, SEP, Task, as_frame, task_of
 
 # %% ../../nbs/retweet/00a_world.ipynb #38349ec7
 EFFECTS: dict[str, float] = {  # what can be planted, at its usual strength; 0 = not there
