@@ -72,7 +72,36 @@ def out_of_fold(
     prior = np.divide(left[:, 1:], left[:, :1], where=left[:, :1] > 0, out=np.full((folds, y.shape[1]), np.nan))[fold]
     return _smoothed(others[:, 1:], others[:, 0], prior, smoothing)
 
-# %% ../../nbs/retweet/04_encodings.ipynb #d840a4ab
+# %% ../../nbs/retweet/04_encodings.ipynb #2a022994
+ROW = ('tweet_id', 'reader_id')
+
+def _targets_of(frame: pd.DataFrame, y=None) -> tuple[np.ndarray, list[str]]:
+    "What is encoded: all labels that the frame has, else y."
+    known = [label for label in LABELS if f'{label}_time' in frame]
+    if not len(frame): raise ValueError('expected training rows, found none')
+    if y is None and not known: raise ValueError('expected y or a frame with label columns, found neither')
+    if y is None: return targets(frame, known), known
+    y = check_labels(y)
+    if len(y) != len(frame): raise ValueError(f'expected as many labels as rows, found {len(y)} and {len(frame)}')
+    return y, known if y.shape[1] == len(known) else [f'target {i}' for i in range(y.shape[1])]
+
+def _check_settings(keys: Sequence[str], smoothing: float) -> None:
+    if unknown := [name for name in keys if name not in KEYS]:
+        raise ValueError(f'keys: expected some of {"; ".join(KEYS)}, found {unknown[0]!r}; write {near(unknown[0], KEYS) or "author"!r}')
+    if smoothing < 0: raise ValueError(f'smoothing: expected 0 or more, found {smoothing}')
+
+def _rates(key: np.ndarray, y: np.ndarray, prior: np.ndarray, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
+    "(keys in order, their smoothed rates [K, T] float32)."
+    known, code = np.unique(key, return_inverse=True)
+    sums = np.stack([np.bincount(code, weights, len(known)) for weights in (np.ones(len(y)), *y.T)], 1)
+    return known, _smoothed(sums[:, 1:], sums[:, 0], prior, smoothing).astype(np.float32)
+
+def _looked_up(key: np.ndarray, known: np.ndarray, rates: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    "The rates of each row's key; `prior` for a key that is not known."
+    place = np.searchsorted(known, key).clip(max=max(len(known) - 1, 0))
+    return np.where((known[place] == key)[:, None], rates[place], prior)
+
+# %% ../../nbs/retweet/04_encodings.ipynb #a995f72a
 class TargetEncodings(TransformerMixin, BaseEstimator):
     "Smoothed rates of all targets by keys. `fit_transform` for training rows, out of fold; `transform` for new ones."
     def __init__(
@@ -87,21 +116,16 @@ class TargetEncodings(TransformerMixin, BaseEstimator):
     def fit(self, frame, y=None):
         "Rates of training rows; y 0/1 [n, T], by default the four labels of the frame."
         y, names = _targets_of(frame, y)
-        if unknown := [name for name in self.keys if name not in KEYS]:
-            raise ValueError(f'keys: expected some of {"; ".join(KEYS)}, found {unknown[0]!r}; write {near(unknown[0], KEYS) or "author"!r}')
-        if self.smoothing < 0: raise ValueError(f'smoothing: expected 0 or more, found {self.smoothing}')
+        _check_settings(self.keys, self.smoothing)
         self.targets_, self.prior_, self.tables_ = names, y.mean(0), {}
-        for name in self.keys:
-            key, code = np.unique(key_of(frame, KEYS[name]), return_inverse=True)
-            sums = np.stack([np.bincount(code, weights, len(key)) for weights in (np.ones(len(y)), *y.T)], 1)
-            self.tables_[name] = key, _smoothed(sums[:, 1:], sums[:, 0], self.prior_, self.smoothing).astype(np.float32)
+        for name in self.keys: self.tables_[name] = _rates(key_of(frame, KEYS[name]), y, self.prior_, self.smoothing)
         self.rows_ = np.sort(key_of(frame, ROW))
         return self
 
     def fit_transform(self, frame, y=None) -> pd.DataFrame:
         "Fit, and the out-of-fold encodings of these rows."
-        y = self.fit(frame, y)._y(frame, y)
-        fold = fold_of(frame, self.together, self.folds, self.seed)
+        self.fit(frame, y)
+        y, fold = _targets_of(frame, y)[0], fold_of(frame, self.together, self.folds, self.seed)
         return self._named([out_of_fold(key_of(frame, KEYS[name]), y, fold, self.smoothing) for name in self.keys], frame)
 
     def transform(self, frame) -> pd.DataFrame:
@@ -115,28 +139,9 @@ class TargetEncodings(TransformerMixin, BaseEstimator):
         "Names in the order of the columns, 'author → retweet'."
         return np.array([f'{key} → {target}' for key in self.keys for target in self.targets_], object)
 
-    def _y(self, frame, y): return _targets_of(frame, y)[0]
     def _named(self, parts, frame) -> pd.DataFrame:
         values = np.concatenate([np.zeros((len(frame), 0)), *parts], 1).astype(np.float32)
         return pd.DataFrame(values, columns=self.get_feature_names_out(), index=frame.index)
-
-# %% ../../nbs/retweet/04_encodings.ipynb #cf1dfc2e
-ROW = ('tweet_id', 'reader_id')
-
-def _targets_of(frame: pd.DataFrame, y=None) -> tuple[np.ndarray, list[str]]:
-    "What is encoded: all labels that the frame has, else y."
-    known = [label for label in LABELS if f'{label}_time' in frame]
-    if not len(frame): raise ValueError('expected training rows, found none')
-    if y is None and not known: raise ValueError('expected y or a frame with label columns, found neither')
-    if y is None: return targets(frame, known), known
-    y = check_labels(y)
-    if len(y) != len(frame): raise ValueError(f'expected as many labels as rows, found {len(y)} and {len(frame)}')
-    return y, known if y.shape[1] == len(known) else [f'target {i}' for i in range(y.shape[1])]
-
-def _looked_up(key: np.ndarray, known: np.ndarray, rates: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    "The rates of each row's key; `prior` for a key that is not known."
-    place = np.searchsorted(known, key).clip(max=max(len(known) - 1, 0))
-    return np.where((known[place] == key)[:, None], rates[place], prior)
 
 # %% ../../nbs/retweet/04_encodings.ipynb #f524c8bd
 WHO = {'reader': ('reader_id',), 'author': ('author_id',), 'reader, author': ('reader_id', 'author_id')}
@@ -167,35 +172,11 @@ class History(TransformerMixin, BaseEstimator):
     def get_feature_names_out(self, input_features=None) -> np.ndarray:
         return np.array([f'{name}: {what} before' for name in self.who for what in ('rows', *self.targets_)], object)
 
-# %% ../../nbs/retweet/04_encodings.ipynb #c34d032f
+# %% ../../nbs/retweet/04_encodings.ipynb #e8ef8037
 GROUPS = (*PLAIN, 'encodings', 'history')
 
-class BoostedEncodings(ClassifierMixin, BaseEstimator):
-    "XGBoost, one sequence of trees a label, over groups of features; frame of retweet.columns and y 0/1 [n, L]. One thread."
-    def __init__(
-        self,
-        groups=('counts', 'ratios', 'follow', 'encodings', 'history'),  # of GROUPS
-        given=(),          # numeric columns of the frame taken as they are: text vectors, another model's out-of-fold predictions
-        stacked=False,     # also out-of-fold predictions of all labels by a first such model
-        keys=tuple(KEYS),  # of the encodings
-        smoothing=20.,     # of the encodings: imagined rows at the overall rate
-        folds=5,           # of the encodings
-        together='post',   # what stays in one fold of the encodings, see `fold_of`
-        follow='reader',   # what the follow flag says
-        trees=400,         # at most, a label
-        rate=.05,          # learning rate
-        depth=6,           # levels of a tree
-        rows=.85,          # drawn for a tree, as a share of all
-        inputs=.35,        # features drawn for a tree, as a share of all
-        least=5.,          # hessian that a leaf must have
-        patience=30,       # trees without gain on validation before it stops
-        seed=0,            # of folds, rows and features drawn
-    ): vars(self).update({name: value for name, value in locals().items() if name != 'self'})
-
-    def fit(self, frame, y, validation=None):
-        "Fit on training rows; `validation` (frame, y) says when to stop. The encodings take all labels that the frame has."
-        return fit_boosted(self, frame, y, validation)
-
+class _Boosted(ClassifierMixin, BaseEstimator):
+    "What a fitted `BoostedEncodings` can do."
     def features(self, frame) -> pd.DataFrame:
         "The features of new rows, whose labels are not looked at."
         check_is_fitted(self, 'boosters_')
@@ -221,6 +202,33 @@ class BoostedEncodings(ClassifierMixin, BaseEstimator):
     def load(folder: str | Path):
         "What `save` wrote."
         return load_boosted(folder)
+
+# %% ../../nbs/retweet/04_encodings.ipynb #6c1b392e
+class BoostedEncodings(_Boosted):
+    "XGBoost, one sequence of trees a label, over groups of features; frame of retweet.columns and y 0/1 [n, L]. One thread."
+    def __init__(
+        self,
+        groups=('counts', 'ratios', 'follow', 'encodings', 'history'),  # of GROUPS
+        given=(),          # numeric columns of the frame taken as they are: text vectors, another model's out-of-fold predictions
+        stacked=False,     # also out-of-fold predictions of all labels by a first such model
+        keys=tuple(KEYS),  # of the encodings
+        smoothing=20.,     # of the encodings: imagined rows at the overall rate
+        folds=5,           # of the encodings
+        together='post',   # what stays in one fold of the encodings, see `fold_of`
+        follow='reader',   # what the follow flag says
+        trees=400,         # at most, a label
+        rate=.05,          # learning rate
+        depth=6,           # levels of a tree
+        rows=.85,          # drawn for a tree, as a share of all
+        inputs=.35,        # features drawn for a tree, as a share of all
+        least=5.,          # hessian that a leaf must have
+        patience=30,       # trees without gain on validation before it stops
+        seed=0,            # of folds, rows and features drawn
+    ): vars(self).update({name: value for name, value in locals().items() if name != 'self'})
+
+    def fit(self, frame, y, validation=None):
+        "Fit on training rows; `validation` (frame, y) says when to stop. The encodings take all labels that the frame has."
+        return fit_boosted(self, frame, y, validation)
 
 # %% ../../nbs/retweet/04_encodings.ipynb #babffdc5
 def _given(model: BoostedEncodings, frame: pd.DataFrame) -> pd.DataFrame:
