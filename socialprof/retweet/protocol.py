@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['METHODS', 'WORK', 'TREES', 'Score', 'FITS', 'Views', 'Method', 'of_profile', 'Work', 'fit_constant', 'fit_network',
            'fit_boosted', 'fit_one_by_one', 'fit_apart', 'out_of_fold', 'text_vectors', 'fit_stacked', 'fit_leaky',
-           'rows_of', 'method_of', 'fit_methods']
+           'rows_of', 'method_of', 'fit_methods', 'with_calibration', 'fit_sampled']
 
-# %% ../../nbs/retweet/08_protocol.ipynb #6124cd86
+# %% ../../nbs/retweet/08_protocol.ipynb #25a1acd1
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 import time
@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 from ..core.folds import Cell
 from ..lab.labelwise import codes
+from ..learn.multilabel import own_thresholds
+from .calibration import CALIBRATORS, corrected, downsample
 from .columns import Task, targets
 from .encodings import BoostedEncodings, fold_of
 from .features import leaky_counts
@@ -224,3 +226,21 @@ def fit_methods(
             if model is not None: models[name] = model
         seconds[name] = time.perf_counter() - started
     return pd.concat(rows, ignore_index=True), seconds, models, history
+
+# %% ../../nbs/retweet/08_protocol.ipynb #0d4aaec4
+def with_calibration(name: str, cell: Cell, views: Views, score: Score) -> list[pd.DataFrame]:
+    "The rows of a method, and of its variants `| temperature`, `| isotonic` and `| F1 threshold`."
+    if cell.validation is None: raise ValueError(f'{name}: calibration is fitted on validation rows; draw cells with validation')
+    held, scores, y = score(cell.validation), score(cell.test), views.y[cell.validation]
+    found = [rows_of(name, cell, views, scores), rows_of(f'{name} | F1 threshold', cell, views, scores, scores > own_thresholds(y, held))]
+    return found + [rows_of(f'{name} | {kind}', cell, views, make().fit(held, y).transform(scores)) for kind, make in CALIBRATORS.items()]
+
+def fit_sampled(name: str, views: Views, cell: Cell, work: Work, share: float = .5) -> list[pd.DataFrame]:
+    "The rows of `| down-sampled` and `| down-sampled, corrected`: trained, and stopped, on all rows with the label and so many others. One label only."
+    if len(views.task.labels) > 1: raise ValueError(f'{name}: rows are sampled by one label, the task {views.task.name!r} has {len(views.task.labels)}')
+    kept, rate = downsample(views.y[cell.train], share, cell.seed)
+    held = None if cell.validation is None else cell.validation[downsample(views.y[cell.validation], share, cell.seed)[0]]
+    method = method_of(name)
+    _, score = FITS[method.kind](method, views, replace(cell, train=cell.train[kept], validation=held), work)
+    scores = score(cell.test)
+    return [rows_of(f'{name} | down-sampled', cell, views, scores), rows_of(f'{name} | down-sampled, corrected', cell, views, corrected(scores, rate))]
