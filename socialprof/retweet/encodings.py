@@ -51,9 +51,9 @@ def fold_of(
     code = np.arange(len(frame)) if together == 'row' else pd.factorize(frame[TOGETHER[together]].to_numpy(object))[0]
     return (np.random.default_rng(seed).permutation(code.max(initial=-1) + 1) % folds)[code]
 
-# %% ../../nbs/retweet/04_encodings.ipynb #54c4e11f
+# %% ../../nbs/retweet/04_encodings.ipynb #6b1ebb80
 def _smoothed(positives: np.ndarray, rows: np.ndarray, prior: np.ndarray, smoothing: float) -> np.ndarray:
-    "[n, T] from sums [n, T], counts [n] and rates [T] or [n, T]; the rate where there is nothing else, NaN where there is no rate."
+    "[n, T] from sums [n, T], counts [n] and overall rates [T]; the overall rate where there is nothing else."
     weight = (rows + smoothing)[:, None]
     return np.where(weight > 0, np.divide(positives + smoothing * prior, weight, where=weight > 0, out=np.zeros(positives.shape)), prior)
 
@@ -62,15 +62,13 @@ def out_of_fold(
     y: np.ndarray,     # 0/1 [n, T]
     fold: np.ndarray,  # [n] from 0
     smoothing: float = 20.,
-) -> np.ndarray:       # [n, T]; NaN if all rows are in one fold
-    "Each row's smoothed rate among the rows of its key in other folds, around the rate of all other folds."
+) -> np.ndarray:       # [n, T]
+    "Each row's smoothed rate among the rows of its key in other folds, around the rate of all rows."
     folds, code = int(fold.max(initial=0)) + 1, np.unique(key, return_inverse=True)[1]
     cell, many = code * folds + fold, (code.max(initial=-1) + 1) * folds
     sums = np.stack([np.bincount(cell, weights, many) for weights in (np.ones(len(key)), *y.T)], 1).reshape(-1, folds, 1 + y.shape[1])
-    others, whole = sums.sum(1)[code] - sums[code, fold], sums.sum(0)
-    left = whole.sum(0) - whole
-    prior = np.divide(left[:, 1:], left[:, :1], where=left[:, :1] > 0, out=np.full((folds, y.shape[1]), np.nan))[fold]
-    return _smoothed(others[:, 1:], others[:, 0], prior, smoothing)
+    others = sums.sum(1)[code] - sums[code, fold]
+    return _smoothed(others[:, 1:], others[:, 0], y.mean(0), smoothing)
 
 # %% ../../nbs/retweet/04_encodings.ipynb #2a022994
 ROW = ('tweet_id', 'reader_id')
