@@ -414,7 +414,7 @@ def _drop(jobs, notes, doubles) -> None:
         table = pl.read_parquet(jobs[piece]['target'])
         if table.height == notes[piece]['rows']: _write([table[np.setdiff1d(np.arange(len(table)), rows)]], Path(jobs[piece]['target']), jobs[piece])
 
-# %% ../../nbs/retweet/00c_convert.ipynb #29542c7b
+# %% ../../nbs/retweet/00c_convert.ipynb #c3c728f7
 def convert(
     source: str | Path,             # a folder or file as published; only read
     target: str | Path,             # a new folder, or one that an earlier call began
@@ -422,7 +422,7 @@ def convert(
     rows_per_group: int = 100_000,  # rows of a Parquet row group, at most
     progress: bool | None = None,   # a bar in bytes; None: for more than 256 MB
     resume: bool = True,            # False: begin anew
-    workers: int | None = None,     # processes; None: one a core, at most eight
+    workers: int | None = None,     # processes; None: one a core, at most eight, and for less than 64 MB this one alone
     tokenizer: str = '',            # whose ids the tokens are; '': as the source's about.json says, else bert-base-multilingual-cased
     piece: int = PIECE,             # bytes of source in one file of the target
 ) -> dict:
@@ -443,7 +443,7 @@ def convert(
             print(f'{target.name}: going on after {len(jobs) - len(todo)} of {len(jobs)} pieces, {done / total:.0%}', file=sys.stderr)
         hide = total < 2**28 if progress is None else not progress
         with tqdm(total=total, initial=done, unit='B', unit_scale=True, desc='convert', disable=hide) as bar:
-            peak = _all_done(todo, workers or min(8, os.cpu_count() or 1), bar)
+            peak = _all_done(todo, workers or (min(8, os.cpu_count() or 1) if total > 2 * PIECE else 1), bar)
         told = dict(seconds=round(time.perf_counter() - begun, 2), peak_memory_mb=peak, resumed=len(jobs) - len(todo))
         return _finished(source, target, files, jobs, settings, told)
 
