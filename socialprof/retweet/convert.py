@@ -227,7 +227,7 @@ def do_piece(
     write_json(work / f'{job["name"]}.json', note)
     return note
 
-# %% ../../nbs/retweet/00c_convert.ipynb #9af3fd08
+# %% ../../nbs/retweet/00c_convert.ipynb #70c0aab5
 def serve():
     "What a worker does: read jobs from standard input, one JSON a line, answer each."
     for line in sys.stdin:
@@ -252,6 +252,7 @@ class _Worker:
         self.process.stdin.close()
         self.process.wait()
 
+# %% ../../nbs/retweet/00c_convert.ipynb #8fb1008f
 def _all_done(jobs: list[dict], workers: int, bar) -> int:
     "Do jobs, in this process or in others; the most memory that they held together, MB."
     def checked_answer(job, answer):
@@ -308,7 +309,7 @@ def find_doubles(
         found += again.select('piece', 'row', 'first_piece', 'first_row').rows()
     return sorted(found)
 
-# %% ../../nbs/retweet/00c_convert.ipynb #68aa51d0
+# %% ../../nbs/retweet/00c_convert.ipynb #9a8c3724
 def _jobs(files: list[File], target: Path, settings: dict) -> list[dict]:
     "Every piece of every file, in order."
     made, counts = [], dict.fromkeys(PARTS, 0)
@@ -321,7 +322,8 @@ def _jobs(files: list[File], target: Path, settings: dict) -> list[dict]:
             counts[file.part] += 1
             made.append(dict(name=name, part=file.part, path=file.path, header=file.header, groups=file.groups, begin=file.begin, start=start,
                 end=end, size=size, names=list(file.layout.names), separator=file.layout.separator, ids=settings['ids'],
-                policy=settings['policy'], group=settings['rows_per_group'], work=str(target / '_work'), target=str(target / file.part / f'part-{name[-5:]}.parquet'),
+                policy=settings['policy'], group=settings['rows_per_group'], work=str(target / '_work'),
+                target=str(target / file.part / f'part-{name.rpartition("-")[2]}.parquet'),
                 metadata=dict(tokenizer=settings['tokenizer'], source=Path(file.path).name, fingerprint=settings['fingerprint'])))
     return made
 

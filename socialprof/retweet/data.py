@@ -57,7 +57,7 @@ def write(
     if told: write_json(folder / ABOUT, {'tokenizer': told})
     return folder
 
-# %% ../../nbs/retweet/01_data.ipynb #2257a651
+# %% ../../nbs/retweet/01_data.ipynb #f7070cf0
 MOST = 2_000_000        # rows of a frame, unless told otherwise
 _SMALL = 2**28          # bytes of a source that `read` converts anew each time
 
@@ -82,6 +82,7 @@ def _part(folder: Path, part: str | None) -> str:
     if part in rows: return part
     raise LookupError(f'{folder.name}: expected one of its parts {", ".join(rows)}, found {part!r}')
 
+# %% ../../nbs/retweet/01_data.ipynb #ab587345
 def scan(
     source: str | Path,       # files of the challenge, or a folder that `convert` made
     part: str | None = None,  # 'training', 'val' or 'test'; None: training if it is there
@@ -104,7 +105,7 @@ def batches(
         table = pl.read_parquet(path, columns=columns)
         yield from table.iter_slices(rows)
 
-# %% ../../nbs/retweet/01_data.ipynb #382fb3c7
+# %% ../../nbs/retweet/01_data.ipynb #42b5f999
 def _reader_keys(path: Path, seed: int) -> np.ndarray:
     "A number for the reader of each row of a Parquet file, another one for each seed."
     ids = pl.read_parquet(path, columns=['reader_id'])['reader_id']
@@ -127,6 +128,7 @@ def _drawn(paths: list[Path], total: int, sample: int, seed: int) -> np.ndarray:
         if not room: break
     return np.array(kept, np.uint64)
 
+# %% ../../nbs/retweet/01_data.ipynb #5a9ba47f
 def _sampled(folder: Path, part: str, sample: int | None, seed: int) -> pl.DataFrame:
     "All rows of a part, or those of readers drawn, in the order of the files."
     paths, total = sorted((folder / part).glob('*.parquet')), read_json(folder / ABOUT)['rows'][part]
@@ -140,7 +142,7 @@ def _sampled(folder: Path, part: str, sample: int | None, seed: int) -> pl.DataF
         if mask.any(): found.append(pl.read_parquet(path).filter(pl.Series(mask)))
     return pl.concat(found) if found else pl.read_parquet(paths[0])[:0]
 
-# %% ../../nbs/retweet/01_data.ipynb #7a4f0531
+# %% ../../nbs/retweet/01_data.ipynb #c22e93b1
 def read(
     folder: str | Path,           # files of the challenge, or a folder that `convert` made
     task: str | Task = 'retweet', # the rows are the same for all
@@ -164,6 +166,7 @@ def read(
     frame.attrs.update(tokenizer=told['tokenizer'], rows=told['rows'])
     return frame
 
+# %% ../../nbs/retweet/01_data.ipynb #a2c66f9c
 def load(
     task: str | Task,                  # 'retweet' or 'four'
     source: str | Path = 'simulated',  # or a folder of real files
@@ -257,7 +260,7 @@ def write_submission(
                 file.write(table.write_csv(include_header=False).encode())
     return list(paths.values())
 
-# %% ../../nbs/retweet/01_data.ipynb #d149a05a
+# %% ../../nbs/retweet/01_data.ipynb #1c4fb150
 def read_submission(
     folder: str | Path,                     # with the CSVs
     expected: pd.DataFrame | None = None,   # rows that must be there, each once: tweet_id and reader_id
@@ -278,6 +281,7 @@ def read_submission(
     problems.raise_if_any()
     return found
 
+# %% ../../nbs/retweet/01_data.ipynb #e14ca9e3
 def _submission_table(path: Path, score: str, problems: Problems) -> pl.DataFrame:
     "tweet_id, reader_id, score and line of the good lines; the others are noted."
     raw = path.read_text(encoding='utf-8', errors='replace').removesuffix('\n').split('\n')

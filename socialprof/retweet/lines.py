@@ -69,7 +69,7 @@ def _tokens(values: pl.Series, ids: int) -> pl.Series | None:
     if (flat[starts] != CLS).any() or (flat[ends - 1] != SEP).any() or (flat[starts + 1] == CLS).any() or (flat[ends - 2] == SEP).any(): return None
     return pl.Series('text_tokens', pa.LargeListArray.from_arrays(np.r_[0, ends], pa.array(flat.astype(np.int32))))
 
-# %% ../../nbs/retweet/00b_lines.ipynb #911bdbd2
+# %% ../../nbs/retweet/00b_lines.ipynb #5d468344
 def _in_range(table: pl.DataFrame, layout: Layout) -> bool:
     "Are all numbers what their kind allows, and no engagement before its post?"
     limits = {'count': (0, MOST - 1), 'time': (EARLIEST, LATEST), 'label': (EARLIEST, LATEST)}
@@ -87,6 +87,7 @@ def _words_good(table: pl.DataFrame, layout: Layout) -> bool:
             and set(table['tweet_type'].unique()) <= set(TYPES)
             and {word for words in table['present_media'].drop_nulls().unique() for word in words.split('\t')} <= set(MEDIA))
 
+# %% ../../nbs/retweet/00b_lines.ipynb #402cdb4e
 def parse(
     block: bytes,              # whole lines
     layout: Layout = Layout(), # what they hold
@@ -153,7 +154,7 @@ def _text(text: str, ids: int):
         return f'[CLS] ({CLS}) first and [SEP] ({SEP}) last in text_tokens', edge, 'add the special tokens, or copy the row again if it was cut'
     if tokens[1] == CLS or tokens[-2] == SEP: return 'the special tokens once in text_tokens', edge, 'they were added twice: remove one of the two'
 
-# %% ../../nbs/retweet/00b_lines.ipynb #76d8d0d8
+# %% ../../nbs/retweet/00b_lines.ipynb #aca5151c
 def _field(text: str, name: str, ids: int):
     "(expected, found, remedy) if a field is not what its column holds, None if it is."
     column = BY_NAME[name]
@@ -175,6 +176,7 @@ def _columns(fields: list[str], layout: Layout, whole: bool):
     plain = 'remove the empty line' if fields == [''] else 'mend or remove the line; byte 0x01 stands between columns'
     return f'{layout.width} columns', found, cut or other or plain
 
+# %% ../../nbs/retweet/00b_lines.ipynb #40923a1b
 def line_problems(
     line: bytes,               # one line, with its line feed
     layout: Layout = Layout(), # what it should hold
