@@ -1,5 +1,6 @@
 """The two towers: ids, history, both encoders, and a training that is killed and goes on."""
 import json, signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from socialprof.retweet import ids as I
 from socialprof.retweet.columns import LABELS, targets
 from socialprof.retweet.ids import Ragged
 from socialprof.retweet.rows import TowerFeatures, histories, tower_rows
-from socialprof.retweet.towers import COMBINATIONS, PARTS, Towers, downsample
+from socialprof.retweet.towers import COMBINATIONS, PARTS, Towers, downsample, make_optimiser, validation_rce
 from socialprof.retweet.world import simulate
 
 SMALL = dict(layers=1, hidden=16, width=16, dim=8, epochs=1, batch_size=32, space_epochs=1)
@@ -130,7 +131,7 @@ def test_pretrained_encoder(tmp_path, kind):
     encoder = bert if kind == 'own' else str(tiny('roberta'))
     towers = Towers(encoder=encoder, **SMALL).fit(rows)
     assert towers.route_.kind == kind and towers.weights_ and towers.route_.sentence.count('.') >= 1
-    rates = {group['lr'] for group in __import__('socialprof.retweet.towers', fromlist=['x']).make_optimiser(towers, towers.net_).param_groups}
+    rates = {group['lr'] for group in make_optimiser(towers, towers.net_).param_groups}
     assert {2e-5, 2e-3} <= rates   # one for the encoder, one for the rest
     again = Towers.load(towers.save(tmp_path / 'model'))
     assert (again.predict_proba(rows) == towers.predict_proba(rows)).all() and again.predict_proba(frame).shape == (120, 4)
@@ -139,7 +140,6 @@ def test_pretrained_encoder(tmp_path, kind):
 def test_an_id_of_another_model_is_named(rows):
     towers = Towers(encoder=str(tiny('bert')), **SMALL)
     train = rows[0][:64]
-    from dataclasses import replace
     features = TowerFeatures(source=str(tiny('bert')))
     vars(features).update({**vars(train.features), 'source_': str(tiny('bert'))})
     with pytest.raises(ValueError, match=r'id \d+: expected ids below \d+'): towers.fit(replace(train, features=features))
@@ -164,7 +164,6 @@ def test_four_labels_and_kept_negatives(frame):
 def test_the_best_epoch_is_kept(rows):
     "A last epoch at a wild rate is worse than the first; the model is that of the best one."
     towers = Towers(**SMALL | dict(epochs=4, learning_rate=.3, space_rate=.3, schedule='constant')).fit(rows[0], validation=(rows[1], None))
-    from socialprof.retweet.towers import validation_rce
     values = [entry['validation'] for entry in towers.history_]
     assert abs(validation_rce(rows[1].labels, towers.decision_function(rows[1]), towers.downsampled_) - max(values)) < 1e-3
     assert towers.best_epoch_ == 1 + int(np.argmax(values))

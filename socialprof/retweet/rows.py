@@ -116,7 +116,7 @@ def earlier(
     out[order] = before[moment] - before[first]
     return out
 
-# %% ../../nbs/retweet/05b_rows.ipynb #8b655b15
+# %% ../../nbs/retweet/05b_rows.ipynb #0fc8464c
 OUTCOMES = ('target', 'other', 'nothing')   # what became of an earlier row
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +134,7 @@ class Memory:
         outcome = np.r_[self.outcome, np.full(n, -1, np.int8)]
         places, starts = histories(both, outcome >= 0 if passed else (outcome == 0) | (outcome == 1), np.arange(m + n) < m, last)
         keys, times = both['reader_id'].to_numpy(), both['tweet_time'].to_numpy()
-        counts = [earlier(keys, times, (outcome == kind).astype(float))[m:] for kind in range(len(OUTCOMES))]
+        counts = [earlier(keys, times, (outcome == kind) * float(last > 0))[m:] for kind in range(len(OUTCOMES))]
         return Ragged(places, starts)[m:], np.log1p(np.stack(counts, 1))
 
 # %% ../../nbs/retweet/05b_rows.ipynb #3cf388db
@@ -165,7 +165,7 @@ class TowerRows:
         told = memory.post[self.seen.ids[inside]]
         return Ragged(told.ids, told.starts[np.r_[0, inside.cumsum()][self.seen.starts]])
 
-# %% ../../nbs/retweet/05b_rows.ipynb #4bac6a02
+# %% ../../nbs/retweet/05b_rows.ipynb #aadda9bc
 class TowerFeatures(BaseEstimator):
     "Learns from training rows how a frame becomes `TowerRows`."
     def __init__(self,
@@ -173,7 +173,7 @@ class TowerFeatures(BaseEstimator):
         engaged=LABELS,       # an earlier row with any of these is one that the reader engaged with
         follow='reader',      # reading of the follow flag, see retweet.columns
         max_length=64,        # ids kept of each post, special ones included
-        last=20,              # earlier rows of a reader that are remembered for a row, the latest
+        last=20,              # earlier rows of a reader that are remembered for a row, the latest; 0 = no history, nor how many there were
         passed=True,          # also rows that the reader saw and left alone; False = those engaged with only
         least=2,              # times an id must come in training to have a row of its own
         shared=64,            # rows for all other ids

@@ -138,7 +138,7 @@ class BagSpace(nn.Module):
         counts = posts.new_zeros(n * kinds).index_add(0, row * kinds + outcome, torch.ones_like(alike)).view(n, kinds)
         return history, torch.cat([torch.log1p(sums), sums / counts.clamp_min(1)], 1)
 
-# %% ../../nbs/retweet/05c_towers.ipynb #14ff77ba
+# %% ../../nbs/retweet/05c_towers.ipynb #26d4bf55
 class TowerNet(nn.Module):
     "Both towers (or one), the space of bags and the head."
     def __init__(self, settings, encoder, rows: TowerRows, outputs: int):
@@ -152,7 +152,9 @@ class TowerNet(nn.Module):
             self.space = BagSpace(len(rows.features.space_), settings.dim)
         wide = {'concat': 2 * width, 'hadamard': width, 'both': 3 * width, 'dot': 1}[self.combine] if both else width
         wide += 2 * len(OUTCOMES) * (both and self.match)
-        self.head = nn.Sequential(nn.Linear(wide, width), nn.GELU(), nn.Dropout(settings.dropout), nn.Linear(width, outputs))
+        self.head = nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(wide, width), nn.GELU(), nn.Dropout(settings.dropout), nn.Linear(width, outputs))
+        straight = rows.numbers.shape[1] * (self.parts != 'tweet') + 2 * len(OUTCOMES) * (both and self.match)
+        self.straight = nn.Linear(straight, outputs, bias=False) if straight else None
 
     @property
     def device(self) -> torch.device: return self.head[-1].weight.device
@@ -170,9 +172,9 @@ class TowerNet(nn.Module):
         if self.parts == 'tweet': return SequenceClassifierOutput(logits=self.head(tweet))
         history, alike = self.space((post, offsets), (seen, seen_offsets), row, outcome)
         user = self.user(codes, numbers, history)
-        if self.parts == 'user': return SequenceClassifierOutput(logits=self.head(user))
-        inputs = self.joined(user, tweet)
-        return SequenceClassifierOutput(logits=self.head(torch.cat([inputs, alike], 1) if self.match else inputs))
+        if self.parts == 'user': return SequenceClassifierOutput(logits=self.head(user) + self.straight(numbers))
+        more = [alike] * self.match
+        return SequenceClassifierOutput(logits=self.head(torch.cat([self.joined(user, tweet), *more], 1)) + self.straight(torch.cat([numbers, *more], 1)))
 
 # %% ../../nbs/retweet/05c_towers.ipynb #4ae9f981
 class TowerBatches(Dataset):
@@ -276,7 +278,7 @@ def encoder_tokens(towers, rows: TowerRows) -> Ragged | None:
         raise ValueError(f'max_length: expected at most {longest}, as {towers.encoder} has positions for, found {tokens.sizes.max()} ids')
     return tokens
 
-# %% ../../nbs/retweet/05c_towers.ipynb #142b6ef2
+# %% ../../nbs/retweet/05c_towers.ipynb #f45d963c
 def first_space(
     rows: TowerRows,   # training rows
     dim: int,
@@ -298,6 +300,7 @@ def make_net(towers, rows: TowerRows, labels: np.ndarray) -> TowerNet:
     table = torch.from_numpy(first_space(rows, towers.dim, towers.space_epochs, towers.seed)) if spaced else None
     with torch.no_grad():
         net.head[-1].weight.mul_(.1)
+        if net.straight is not None: net.straight.weight.zero_()
         net.head[-1].bias.copy_(torch.from_numpy(np.log(rate / (1 - rate))))
         if spaced: net.space.table.copy_(table)
     return net
