@@ -141,6 +141,12 @@ def test_another_source_begins_anew_and_strangers_are_left_alone(tmp_path):
     (tmp_path / 'mine/letter.txt').write_text('dear all')
     with pytest.raises(ValueError, match='letter.txt'): convert(folder, tmp_path / 'mine')
     assert (tmp_path / 'mine/letter.txt').exists()
+    (tmp_path / 'theirs/training').mkdir(parents=True)
+    (tmp_path / 'theirs/training/part-00000').write_bytes(BLOCK)
+    for target in ('theirs', 'theirs/training', 'theirs/new', '.'):
+        with pytest.raises(ValueError, match='apart'): convert(tmp_path / 'theirs', tmp_path / target)
+    with pytest.raises(ValueError, match='found training'): convert(folder, tmp_path / 'theirs', resume=False)
+    assert (tmp_path / 'theirs/training/part-00000').read_bytes() == BLOCK
 
 
 def test_header_aliases_parquet_and_folders(tmp_path):

@@ -309,7 +309,7 @@ def find_doubles(
         found += again.select('piece', 'row', 'first_piece', 'first_row').rows()
     return sorted(found)
 
-# %% ../../nbs/retweet/00c_convert.ipynb #9a8c3724
+# %% ../../nbs/retweet/00c_convert.ipynb #1c4b1aba
 def _jobs(files: list[File], target: Path, settings: dict) -> list[dict]:
     "Every piece of every file, in order."
     made, counts = [], dict.fromkeys(PARTS, 0)
@@ -337,17 +337,24 @@ def _alone(target: Path):
 
 def _ready(target: Path, settings: dict, resume: bool) -> None:
     "Make the folder ready: keep the pieces of the same conversion, remove those of another; refuse a folder that is not ours."
-    work, ours = target / '_work', {ABOUT, '_work', '.lock', 'quarantine', *PARTS}
-    strange = sorted(path.name for path in target.iterdir() if path.name not in ours)
-    if strange: raise ValueError(f'{target}: expected an empty folder or one of an earlier conversion, found {", ".join(strange[:5])}; name another')
+    work, there = target / '_work', {path.name for path in target.iterdir()} - {'.lock'}
+    ours = (work / 'settings.json').is_file() or (target / ABOUT).is_file() and 'settings' in read_json(target / ABOUT)
+    strange = sorted(there - ({ABOUT, '_work', 'quarantine', *PARTS} if ours else {'_work'}))
+    if strange: raise ValueError(f'{target}: expected a new folder or one of an earlier conversion, found {", ".join(strange[:5])}; name another')
     same = resume and (work / 'settings.json').is_file() and read_json(work / 'settings.json') == settings
     if not same:
-        for path in target.iterdir():
-            if path.is_dir(): shutil.rmtree(path)
-            elif path.name != '.lock': path.unlink()
+        for name in (*PARTS, 'quarantine'): shutil.rmtree(target / name, ignore_errors=True)
+        (target / ABOUT).unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)  # last: by it the folder is known as ours
         work.mkdir()
         write_json(work / 'settings.json', settings)
     for path in target.rglob('.*.tmp'): path.unlink(missing_ok=True)  # of a process that was killed
+
+def _apart(source: Path, target: Path) -> None:
+    "The source is only read: a target that is, holds or lies in it is refused."
+    source, target = source.resolve(), target.resolve()
+    if source == target or source in target.parents or target in source.parents:
+        raise ValueError(f'{target}: expected a folder apart from the source {source}, found one that is, holds or lies in it; name another')
 
 # %% ../../nbs/retweet/00c_convert.ipynb #a89be33b
 def _places(jobs: list[dict], notes: list[dict]) -> list[int]:
@@ -416,7 +423,7 @@ def _drop(jobs, notes, doubles) -> None:
         table = pl.read_parquet(jobs[piece]['target'])
         if table.height == notes[piece]['rows']: _write([table[np.setdiff1d(np.arange(len(table)), rows)]], Path(jobs[piece]['target']), jobs[piece])
 
-# %% ../../nbs/retweet/00c_convert.ipynb #c3c728f7
+# %% ../../nbs/retweet/00c_convert.ipynb #330d109f
 def convert(
     source: str | Path,             # a folder or file as published; only read
     target: str | Path,             # a new folder, or one that an earlier call began
@@ -431,6 +438,7 @@ def convert(
     "Convert files of the challenge to Parquet and check every row; what about.json of the target says."
     if policy not in ('strict', 'quarantine'): raise ValueError(f'policy: expected strict or quarantine, found {policy!r}')
     target, begun = Path(target), time.perf_counter()
+    _apart(Path(source), target)
     tokenizer = tokenizer or told_tokenizer(source)
     settings = dict(fingerprint=quick_fingerprint(files_of(source)), policy=policy, rows_per_group=rows_per_group, tokenizer=tokenizer,
                     ids=VOCABULARY.get(tokenizer, IDS), piece=piece, version=1)
