@@ -290,8 +290,9 @@ def reading(
     told = [f'Best is *{best.method}* with {metric_of(metric).title} {best.value:.3f} [{best.low:.3f}, {best.high:.3f}], {size}, {best.cells} fitted models.']
     if len(ranked) == 1: told.append('No other method was run beside it.')
     else: told.append(_lead(predictions, best.method, ranked.method[1], split, metric))
-    if floor in set(ranked.method) - {best.method}: told.append(_lead(predictions, best.method, floor, split, metric))
-    else: told.append(_guessing(predictions, metric))
+    others = set(ranked.method) - {best.method}
+    if floor not in others: told.append(_guessing(predictions, metric))
+    elif floor != ranked.method[1]: told.append(_lead(predictions, best.method, floor, split, metric))
     if best.n < 10: told.append(f'Intervals from {best.n} units are narrower than they should be.')
     if split in FOLDED and predictions.fold.nunique() == 1: told.append('This is one fold: the page of the paper puts all folds together.')
     return ' '.join(filter(None, told))
