@@ -75,7 +75,7 @@ def ranked(
     return rows.sort_values(['split', 'value'], ascending=[True, False], ignore_index=True)
 
 SPLITS = dict(cv='cross-validation', test='test set', random='random rows', duplicates='near-duplicates kept together', user='other users',
-              event='other events', time='a later time', country='other countries', case='an event of another year')
+              event='other events', time='a later time', country='other countries', case='unseen events')
 
 def methods_figure(
     ranked: pd.DataFrame,              # from `ranking`
