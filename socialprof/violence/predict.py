@@ -150,7 +150,8 @@ def passed_on(
     front = ['' if i is None else cells[i] for i in form.front]
     if form.front[0] is None: front[0] = f'{path.name}:{line}'
     elif not front[0]: return problems.add(path, line, 'an id', 'none', mend)
-    truth = ['' if i is None else _true(cells[i], value) for i, value in zip(form.truth, form.values or [None] * len(form.truth), strict=True)]
+    known = [i is not None and (not form.values or cells[i] in form.values) for i in form.truth]  # a category that the model has not says nothing of its labels
+    truth = [_true(cells[i], value) if k else '' for i, value, k in zip(form.truth, form.values or [None] * len(known), known, strict=True)]
     if None not in truth: return front + truth
     problems.add(path, line, 'a label of 0 or 1', shown(cells[form.truth[truth.index(None)]]), mend)
 
