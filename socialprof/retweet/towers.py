@@ -33,7 +33,7 @@ from .ids import SCRATCH, Ragged, Route, mapped, padded, route, source_tokenizer
 from .rows import CATEGORIES, OUTCOMES, TowerFeatures, TowerRows, load_features, save_features, tower_rows
 from .starspace import StarSpace, check_choice, on_threads
 
-# %% ../../nbs/retweet/05c_towers.ipynb #b586655a
+# %% ../../nbs/retweet/05c_towers.ipynb #9ce96bb1
 PARTS, COMBINATIONS, POOLINGS = ('tweet+user', 'tweet', 'user'), ('concat', 'hadamard', 'both', 'dot'), ('cls', 'mean')
 
 class TowerSettings(BaseEstimator):
@@ -50,10 +50,10 @@ class TowerSettings(BaseEstimator):
         width=64,              # of u, t and the head's hidden layer
         dim=32,                # of the space of bags
         space_epochs=5,        # StarSpace epochs before training; 0 = the space starts at random
-        dropout=.1,            # in the small BERT, the user tower and the head
+        dropout=.3,            # in the small BERT, the user tower and the head
         epochs=3,              # passes over the training rows
-        learning_rate=2e-3,    # peak, of all but the encoder and the space
-        encoder_rate=None,     # peak, of the encoder; None = 5e-4 for the small BERT, 2e-5 for a pretrained one
+        learning_rate=2e-3,    # peak, of all but the encoder and the space; ten times that for the straight line
+        encoder_rate=None,     # peak, of the encoder; None = 1e-4 for the small BERT, 2e-5 for a pretrained one
         space_rate=2e-4,       # peak, of the space of bags
         batch_size=64,         # rows an update
         weight_decay=.01,      # AdamW's; biases, layer norms and embeddings are spared
@@ -278,7 +278,7 @@ def encoder_tokens(towers, rows: TowerRows) -> Ragged | None:
         raise ValueError(f'max_length: expected at most {longest}, as {towers.encoder} has positions for, found {tokens.sizes.max()} ids')
     return tokens
 
-# %% ../../nbs/retweet/05c_towers.ipynb #f45d963c
+# %% ../../nbs/retweet/05c_towers.ipynb #0f10209c
 def first_space(
     rows: TowerRows,   # training rows
     dim: int,
@@ -306,9 +306,9 @@ def make_net(towers, rows: TowerRows, labels: np.ndarray) -> TowerNet:
     return net
 
 def make_optimiser(towers, net: TowerNet) -> torch.optim.Optimizer:
-    "AdamW with a rate for the encoder, one for the space of bags and one for the rest; only matrices of layers decay."
-    rate = towers.encoder_rate or (5e-4 if towers.route_.kind == SCRATCH else 2e-5)
-    rates, groups = {'tweet.encoder': rate, 'space.table': towers.space_rate}, {}
+    "AdamW with a rate for the encoder, one for the space of bags and one for the rest (ten times that for the straight line); only matrices decay."
+    rate = towers.encoder_rate or (1e-4 if towers.route_.kind == SCRATCH else 2e-5)
+    rates, groups = {'tweet.encoder': rate, 'space.table': towers.space_rate, 'straight': 10 * towers.learning_rate}, {}
     for name, parameter in net.named_parameters():
         lr = next((value for start, value in rates.items() if name.startswith(start)), towers.learning_rate)
         groups.setdefault((lr, parameter.ndim > 1 and 'embedding' not in name and not name.startswith(('space', 'user.categories'))), []).append(parameter)
