@@ -33,7 +33,7 @@ from .ids import SCRATCH, Ragged, Route, mapped, padded, route, source_tokenizer
 from .rows import CATEGORIES, OUTCOMES, TowerFeatures, TowerRows, load_features, save_features, tower_rows
 from .starspace import StarSpace, check_choice, on_threads
 
-# %% ../../nbs/retweet/05c_towers.ipynb #9ce96bb1
+# %% ../../nbs/retweet/05c_towers.ipynb #928f34c2
 PARTS, COMBINATIONS, POOLINGS = ('tweet+user', 'tweet', 'user'), ('concat', 'hadamard', 'both', 'dot'), ('cls', 'mean')
 
 class TowerSettings(BaseEstimator):
@@ -51,7 +51,7 @@ class TowerSettings(BaseEstimator):
         dim=32,                # of the space of bags
         space_epochs=5,        # StarSpace epochs before training; 0 = the space starts at random
         dropout=.3,            # in the small BERT, the user tower and the head
-        epochs=3,              # passes over the training rows
+        epochs=2,              # passes over the training rows
         learning_rate=2e-3,    # peak, of all but the encoder and the space; ten times that for the straight line
         encoder_rate=None,     # peak, of the encoder; None = 1e-4 for the small BERT, 2e-5 for a pretrained one
         space_rate=2e-4,       # peak, of the space of bags
@@ -278,7 +278,7 @@ def encoder_tokens(towers, rows: TowerRows) -> Ragged | None:
         raise ValueError(f'max_length: expected at most {longest}, as {towers.encoder} has positions for, found {tokens.sizes.max()} ids')
     return tokens
 
-# %% ../../nbs/retweet/05c_towers.ipynb #0f10209c
+# %% ../../nbs/retweet/05c_towers.ipynb #6b2e68d4
 def first_space(
     rows: TowerRows,   # training rows
     dim: int,
@@ -312,7 +312,7 @@ def make_optimiser(towers, net: TowerNet) -> torch.optim.Optimizer:
     for name, parameter in net.named_parameters():
         lr = next((value for start, value in rates.items() if name.startswith(start)), towers.learning_rate)
         groups.setdefault((lr, parameter.ndim > 1 and 'embedding' not in name and not name.startswith(('space', 'user.categories'))), []).append(parameter)
-    return torch.optim.AdamW([dict(params=found, lr=lr, weight_decay=towers.weight_decay * decays) for (lr, decays), found in groups.items()])
+    return torch.optim.AdamW([dict(params=found, lr=lr, weight_decay=towers.weight_decay * decays) for (lr, decays), found in groups.items()], fused=True)
 
 # %% ../../nbs/retweet/05c_towers.ipynb #1fd8dcff
 def _digest(rows: TowerRows, labels: np.ndarray) -> str:
