@@ -310,7 +310,7 @@ def find_doubles(
         found += again.select('piece', 'row', 'first_piece', 'first_row').rows()
     return sorted(found)
 
-# %% ../../nbs/retweet/00c_convert.ipynb #1c4b1aba
+# %% ../../nbs/retweet/00c_convert.ipynb #bc68e603
 def _jobs(files: list[File], target: Path, settings: dict) -> list[dict]:
     "Every piece of every file, in order."
     made, counts = [], dict.fromkeys(PARTS, 0)
@@ -336,6 +336,7 @@ def _alone(target: Path):
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
+# %% ../../nbs/retweet/00c_convert.ipynb #ba54c01d
 def _ready(target: Path, settings: dict, resume: bool) -> None:
     "Make the folder ready: keep the pieces of the same conversion, remove those of another; refuse a folder that is not ours."
     work, there = target / '_work', {path.name for path in target.iterdir()} - {'.lock'}
