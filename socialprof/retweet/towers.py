@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'COMBINATIONS', 'POOLINGS', 'TowerSettings', 'settings_of', 'tuner_settings', 'UserTower', 'TweetTower',
-           'BagSpace', 'TowerNet', 'TowerBatches', 'read_logits', 'downsample', 'tower_loss', 'validation_rce',
-           'make_encoder', 'encoder_tokens', 'first_space', 'make_net', 'make_optimiser', 'fit_towers', 'Towers',
-           'save_towers', 'load_towers']
+           'BagSpace', 'joined', 'TowerNet', 'TowerBatches', 'read_logits', 'downsample', 'tower_loss',
+           'validation_rce', 'make_encoder', 'encoder_tokens', 'first_space', 'make_net', 'make_optimiser',
+           'fit_towers', 'Towers', 'save_towers', 'load_towers']
 
 # %% ../../nbs/retweet/05c_towers.ipynb #e126579e
 from pathlib import Path
@@ -138,7 +138,19 @@ class BagSpace(nn.Module):
         counts = posts.new_zeros(n * kinds).index_add(0, row * kinds + outcome, torch.ones_like(alike)).view(n, kinds)
         return history, torch.cat([torch.log1p(sums), sums / counts.clamp_min(1)], 1)
 
-# %% ../../nbs/retweet/05c_towers.ipynb #26d4bf55
+# %% ../../nbs/retweet/05c_towers.ipynb #10222843
+def joined(
+    user: Tensor,     # [n, width]
+    tweet: Tensor,    # [n, width]
+    combine: str,     # one of COMBINATIONS
+) -> Tensor:          # [n, 2 · width], [n, width], [n, 3 · width] or [n, 1]
+    "What the head sees of the two vectors."
+    if combine == 'concat': return torch.cat([user, tweet], 1)
+    product = user * tweet
+    if combine == 'dot': return product.sum(1, keepdim=True) / product.shape[1]**.5
+    return product if combine == 'hadamard' else torch.cat([user, tweet, product], 1)
+
+# %% ../../nbs/retweet/05c_towers.ipynb #c81f77e3
 class TowerNet(nn.Module):
     "Both towers (or one), the space of bags and the head."
     def __init__(self, settings, encoder, rows: TowerRows, outputs: int):
@@ -159,13 +171,6 @@ class TowerNet(nn.Module):
     @property
     def device(self) -> torch.device: return self.head[-1].weight.device
 
-    def joined(self, user: Tensor, tweet: Tensor) -> Tensor:
-        "What the head sees of the two vectors."
-        if self.combine == 'concat': return torch.cat([user, tweet], 1)
-        product = user * tweet
-        if self.combine == 'dot': return product.sum(1, keepdim=True) / product.shape[1]**.5
-        return product if self.combine == 'hadamard' else torch.cat([user, tweet, product], 1)
-
     def forward(self, input_ids=None, attention_mask=None, codes=None, numbers=None, post=None, offsets=None,
                 seen=None, seen_offsets=None, row=None, outcome=None):
         if self.parts != 'user': tweet = self.tweet(input_ids, attention_mask)
@@ -174,7 +179,7 @@ class TowerNet(nn.Module):
         user = self.user(codes, numbers, history)
         if self.parts == 'user': return SequenceClassifierOutput(logits=self.head(user) + self.straight(numbers))
         more = [alike] * self.match
-        return SequenceClassifierOutput(logits=self.head(torch.cat([self.joined(user, tweet), *more], 1)) + self.straight(torch.cat([numbers, *more], 1)))
+        return SequenceClassifierOutput(logits=self.head(torch.cat([joined(user, tweet, self.combine), *more], 1)) + self.straight(torch.cat([numbers, *more], 1)))
 
 # %% ../../nbs/retweet/05c_towers.ipynb #4ae9f981
 class TowerBatches(Dataset):
