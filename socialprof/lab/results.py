@@ -224,7 +224,7 @@ class RunInputs:
         effects = ', '.join(f'{k} {v:g}' for k, v in self.source.get('effects', {}).items())
         loud = f'**Simulated data** (planted effects: {effects or "none"}). Nothing here is evidence about real posts.'
         source = loud if self.simulated else f'Real data: `{self.source["name"]}`, fingerprint `{self.source["fingerprint"][:8]}`.'
-        shown = {k: v for k, v in self.parameters.items() if k not in {'reports', 'source', *self.source.get('effects', {})} and v != ''}
+        shown = {k: v for k, v in self.parameters.items() if k not in {'reports', 'source', *paper_module(self.paper, 'data').EFFECTS} and v != ''}
         return source + '\n\n' + ' · '.join(f'{k} = `{v}`' for k, v in shown.items())
 
 # %% ../../nbs/lab/00a_results.ipynb #079af61a
