@@ -22,7 +22,7 @@ from .encodings import BoostedEncodings
 from .protocol import Views
 from .towers import Towers
 
-# %% ../../nbs/retweet/08a_predict.ipynb #32994659
+# %% ../../nbs/retweet/08a_predict.ipynb #45b19e0e
 KEPT = (Towers, BoostedEncodings)
 
 def save_model(
@@ -33,7 +33,8 @@ def save_model(
 ) -> Path:
     "Write a model and its card; no pickle. The folder can be moved to another machine."
     if not isinstance(model, KEPT): raise ValueError(f'{method}: only networks and boosted trees on their own are kept, found {type(model).__name__}')
-    if isinstance(model, BoostedEncodings) and model.given: raise ValueError(f'{method}: reads columns of another model, which would have to be kept, too')
+    given = model.given if isinstance(model, BoostedEncodings) else [name for name in model.features_.names_ if name.startswith('extra')]
+    if given: raise ValueError(f'{method}: reads columns that another model made, which would have to be kept, too')
     return save_card(folder, model, 'retweet', method, task=views.task.name, labels=list(views.task.labels))
 
 def probabilities(model, frame) -> np.ndarray:
