@@ -6,7 +6,7 @@
 __all__ = ['TIERS', 'MANY', 'text_keys', 'row_sums', 'write_block', 'Damaged', 'map_block', 'mend_block', 'read_vectors',
            'join_blocks', 'store_vectors', 'touch_space', 'stored', 'evict']
 
-# %% ../../nbs/core/05a_store.ipynb #c18dc0ac
+# %% ../../nbs/core/05a_store.ipynb #34964cb7
 from functools import lru_cache
 from pathlib import Path
 import hashlib, json, os, time, uuid, warnings, zlib
@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from .config import atomic_path, cache_dir, read_json, write_json
+from .config import atomic_path, cache_dir, read_json
 
 # %% ../../nbs/core/05a_store.ipynb #b12b7521
 def text_keys(
@@ -203,7 +203,7 @@ def stored() -> pd.DataFrame:
                          bytes=sum(path.stat().st_size for path in paths if path.exists()), days=(time.time() - card.stat().st_mtime) / 86400))
     return pd.DataFrame(rows, columns=['space', 'precision', 'blocks', 'vectors', 'bytes', 'days'])
 
-# %% ../../nbs/core/05a_store.ipynb #ca9fb029
+# %% ../../nbs/core/05a_store.ipynb #254b1e9a
 def evict(
     days: float | None = None,  # spaces that were not used for so long go
     size: int | None = None,    # bytes that may stay
@@ -216,11 +216,11 @@ def evict(
         blocks += [(used, path.stat().st_mtime, path, path.stat().st_size) for path in space.glob('*.safetensors')]
     blocks.sort()
     total, gone = sum(size for *_, size in blocks), []
-    for used, _, path, bytes in blocks:
+    for used, _, path, much in blocks:
         old = days is not None and used < time.time() - days * 86400
         if not old and (size is None or total <= size): continue
         path.unlink(missing_ok=True)
-        total -= bytes; gone.append(bytes)
+        total -= much; gone.append(much)
     for space in cache_dir('vectors').iterdir():
         if not any(space.glob('*.safetensors')) and (space / 'space.json').is_file() and days is not None: (space / 'space.json').unlink(); _remove_empty(space)
     return len(gone), sum(gone)
