@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'Reports', 'Profile', 'Source', 'Quiet', 'Set', 'Online', 'list_papers', 'run', 'report',
-           'data_list', 'get', 'check', 'describe', 'simulate', 'predict', 'doctor', 'main']
+           'data_list', 'get', 'check', 'describe', 'simulate', 'cache', 'predict', 'doctor', 'main']
 
 # %% ../../nbs/lab/05_cli.ipynb #60d3f1c7
 from collections import Counter
@@ -187,6 +187,31 @@ def simulate(
         module.write(frame, folder, task)
         typer.echo(f'simulated: {module.counted(frame)}, written to {folder}')
 
+# %% ../../nbs/lab/05_cli.ipynb #5cacedc1
+_UNITS = {'': 1, 'kb': 10**3, 'mb': 10**6, 'gb': 10**9, 'tb': 10**12}
+
+def _bytes(text: str) -> int:
+    "`'1.5 GB'` → 1500000000."
+    from socialprof.lab.batch import UsageError
+    number, unit = (text := text.strip().lower()).rstrip('kmgtb '), text[len(text.rstrip('kmgtb ')):].strip()
+    try: return int(float(number) * _UNITS[unit])
+    except (ValueError, KeyError): raise UsageError(f'--size expects bytes, or a number with KB, MB, GB or TB, found {text!r}') from None
+
+@data_app.command()
+def cache(
+    days: Annotated[float | None, typer.Option(min=0, help='Delete what was not used for so many days.')] = None,
+    size: Annotated[str | None, typer.Option(help='Delete what was not used for longest until so much is left: 500MB, 2GB.')] = None,
+):
+    "Stored vectors: what there is; --days and --size delete. Nothing but time is lost."
+    from socialprof.core.store import evict, stored
+    with _plain_errors():
+        if days is not None or size is not None:
+            blocks, gone = evict(days, None if size is None else _bytes(size))
+            typer.echo(f'deleted {gone / 1e6:.1f} MB of vectors in {blocks} blocks')
+        found = stored()
+        if len(found): typer.echo(found.assign(MB=found.pop('bytes') / 1e6).to_string(index=False, float_format='{:.1f}'.format))
+        typer.echo(f"{int(found.vectors.sum()):,} vectors stored")
+
 # %% ../../nbs/lab/05_cli.ipynb #8b894adc
 @app.command()
 def predict(
@@ -215,6 +240,17 @@ def predict(
             raise typer.Exit(130) from None
 
 # %% ../../nbs/lab/05_cli.ipynb #f9fcfe5d
+def _encoders() -> str:
+    "How `encode(..., precision='auto')` encodes on this host, and how to make it faster."
+    from importlib.util import find_spec
+    from socialprof.core.tune import choices
+    made, told = choices(), os.environ.get('SOCIALPROF_PRECISION')
+    lines = [f"encode(..., precision='auto') on this host{f', told by SOCIALPROF_PRECISION: {told}' if told else ''}:"]
+    lines.append(made.to_string(index=False, float_format='{:.4f}'.format) if len(made) else
+                 '  not asked for yet: it is chosen, in some seconds, when a model is first used so')
+    if find_spec('openvino') is None: lines.append("  faster on many processors: pip install 'socialprof[fast]'")
+    return '\n'.join(lines)
+
 @app.command()
 def doctor():
     "What is installed, which models and data are at hand, what is missing and how to get it."
@@ -227,6 +263,7 @@ def doctor():
                  network='allowed' if online() else 'off (SOCIALPROF_ONLINE=1 allows it)')
     typer.echo('\n'.join(f'{name:22} {value}' for name, value in facts.items()) + '\n')
     typer.echo(catalogue().to_string(index=False) + '\n')
+    typer.echo(_encoders() + '\n')
     data_list()
 
 def main():
