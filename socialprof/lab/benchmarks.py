@@ -112,7 +112,7 @@ def share_of_peak(
     return dict(gflop_a_text=gflop, padding=padding(np.column_stack([lengths, widths])), gflops_reached=reached,
                 **{f'gflops_peak_{name}': value for name, value in peak.items()}, share_of_bf16_peak=reached / peak['bf16'])
 
-# %% ../../nbs/lab/06_benchmarks.ipynb #8930600a
+# %% ../../nbs/lab/06_benchmarks.ipynb #1b45356b
 HEAVY = 'import numpy, pandas, scipy.stats, sklearn.linear_model, matplotlib.pyplot, seaborn, torch, transformers, peft'
 
 def notebooks(
@@ -123,6 +123,7 @@ def notebooks(
     "Seconds a notebook by papermill's own engine and by ours, taking turns; the first row of ours carries the start of its parent."
     import nbformat, papermill
     from socialprof.lab import engine
+    from socialprof.lab.batch import _kernel_settings
     kernel = dict(name='python3', display_name='python3', language='python')
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata=dict(kernelspec=kernel))
     options, times = dict(kernel_name='python3', progress_bar=False, request_save_on_cell_execute=False), {'papermill': [], 'socialprof': []}
@@ -130,13 +131,13 @@ def notebooks(
     started = time.perf_counter()
     if engine.parent() is None: raise OSError('this system cannot fork kernels')
     start = time.perf_counter() - started
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _kernel_settings() as config:
         nbformat.write(book, f'{folder}/in.ipynb')
         for turn in range(n):
             for name in times:
                 if name == 'papermill' and turn >= (n if theirs is None else theirs): continue
                 started = time.perf_counter()
-                papermill.execute_notebook(f'{folder}/in.ipynb', f'{folder}/out.ipynb', engine_name=engine.engine_named(name), **options)
+                papermill.execute_notebook(f'{folder}/in.ipynb', f'{folder}/out.ipynb', engine_name=engine.engine_named(name), config=config, **options)
                 times[name].append(time.perf_counter() - started)
     table = pd.DataFrame({name: dict(notebooks=len(found), median=np.median(found), mean=np.mean(found)) for name, found in times.items()}).T
     table['mean with start'] = table['mean'] + [0, start / n]
@@ -171,11 +172,11 @@ def storing(
         return dict(vectors=n, gb=sum(path.stat().st_size for path in blocks) / 1e9, blocks=len(blocks), seconds_to_write=wrote,
                     looked_up=looked_up, first_ms=1e3 * times[0], then_ms=1e3 * float(np.median(times[1:])))
 
-# %% ../../nbs/lab/06_benchmarks.ipynb #a0b11540
+# %% ../../nbs/lab/06_benchmarks.ipynb #c52a545b
 def _plainly(texts, labels, held_out, model, tuning, epochs, seed):
     "Seconds and processor seconds of an epoch with transformers' Trainer as it comes, and macro F1 on the texts held out."
     from sklearn.metrics import f1_score
-    from transformers import DataCollatorWithPadding, Trainer, TrainingArguments, set_seed
+    from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments, set_seed
     from socialprof.core.models import load_classifier
     from socialprof.learn.peft import LEARNING_RATES, adapt, tokenise
     with quiet(), tempfile.TemporaryDirectory() as folder:
@@ -186,6 +187,7 @@ def _plainly(texts, labels, held_out, model, tuning, epochs, seed):
         told = TrainingArguments(output_dir=folder, num_train_epochs=epochs, learning_rate=LEARNING_RATES[tuning], seed=seed, save_strategy='no',
                                  report_to='none', disable_tqdm=True, logging_strategy='no', use_cpu=not torch.cuda.is_available())
         trainer = Trainer(model=net, args=told, train_dataset=rows, data_collator=DataCollatorWithPadding(tokenizer))
+        trainer.remove_callback(PrinterCallback)
         wall, busy = time.perf_counter(), time.process_time()
         trainer.train()
         wall, busy = time.perf_counter() - wall, time.process_time() - busy
