@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(p for p in (ROOT / 'nbs').rglob('*.ipynb') if not any(part[0] in '._' for part in p.relative_to(ROOT).parts))
 RUNS = [p for p in NOTEBOOKS if p.name.startswith('run_')]
-EXPORTING = [p for p in NOTEBOOKS if p not in RUNS and p.name != 'index.ipynb']
+STORIES = [p for p in NOTEBOOKS if p.stem.endswith('_story')]   # to be read from top to bottom; they define what they show
+EXPORTING = [p for p in NOTEBOOKS if p not in RUNS + STORIES and p.name != 'index.ipynb']
 MODULES = sorted(p for p in (ROOT / 'socialprof').rglob('*.py') if p.name not in ('__init__.py', '_modidx.py'))
 # what each room may import of socialprof; every other room is a paper
 ALLOWED = {'core': {'core'}, 'learn': {'core', 'learn'}, 'lab': {'core', 'lab'}}
@@ -84,6 +85,14 @@ def test_name_is_the_module(path):
     told = re.findall(r'^\s*#\|\s*default_exp\s+(\S+)', '\n'.join(c['source'] for c in cells(path, 'code')), re.MULTILINE)
     wanted = '.'.join([*path.relative_to(ROOT / 'nbs').parts[:-1], re.sub(r'^\d+[a-z]?_', '', path.stem)])
     assert told in ([wanted], ['__main__']), f'{_id(path)}: expected one `#| default_exp {wanted}`, found {told}'
+
+
+@each(STORIES)
+def test_stories_are_short(path):
+    sources = [c['source'] for c in cells(path, 'code')]
+    assert not any(EXPORTED.search(source) or 'default_exp' in source for source in sources), f'{_id(path)}: a story exports nothing'
+    lines = [line for source in sources for line in source.splitlines() if line.strip() and not line.lstrip().startswith('#')]
+    assert len(lines) < 80, f'{_id(path)}: {len(lines)} lines of code, expected fewer than 80'
 
 
 @each(NOTEBOOKS)

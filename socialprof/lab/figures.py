@@ -23,7 +23,7 @@ def _axes(width: float, height: float, columns: int = 1, rows: int = 1, **option
     plt.close(figure)  # shown by being a cell's value, once
     return figure, axes
 
-# %% ../../nbs/lab/03a_figures.ipynb #88f2d541
+# %% ../../nbs/lab/03a_figures.ipynb #17286a39
 COLOURS = {'holds': '#2a7f3f', 'reversed': '#b00020', 'too close to call': '#8a8a8a', 'not comparable': '#b5b5b5', 'not run': '#b5b5b5'}
 
 def titles_of(
@@ -34,28 +34,39 @@ def titles_of(
     kinds = {title.partition(' of ')[0] for title in titles}
     return titles[0] if len(titles) == 1 else f'{min(kinds)} by label' if len(kinds) == 1 else ' and '.join(titles)
 
+def _forest_panel(axis, rows: pd.DataFrame, names: list[str], many: bool):
+    "Claims of one scale of figures, from above."
+    at = np.arange(len(rows))[::-1]
+    axis.axvline(0, color='black', linewidth=1)
+    for verdict, part in rows.groupby('verdict'):
+        sides = [(part.gap - part.low).clip(0), (part.high - part.gap).clip(0)]
+        axis.errorbar(part.gap, at[rows.index.get_indexer(part.index)], xerr=sides, fmt='o', markersize=4 if many else 6, capsize=3,
+                      color=COLOURS[verdict], label=verdict)
+    axis.set_yticks(at[::-1], names[::-1], fontsize=8 if many else 10)
+    axis.set_ylim(-.7, len(rows) - .3)
+    titles = rows.metric.map(titles_of)
+    told = titles.iloc[0] if titles.nunique() == 1 else "each claim's own metric"
+    axis.set_xlabel(f'gap in {told}, 95 % interval   ·   {rows.evidence.iloc[0] if len(rows) else ""}', loc='right')
+    axis.grid(axis='y', visible=False)
+
+# %% ../../nbs/lab/03a_figures.ipynb #e8637528
 def forest(
     ledger: pd.DataFrame,  # from lab.ledger.ledger
 ):
-    "Forest plot of the claims that could be computed: gap, 95 % interval, colour by verdict. Returns the figure."
-    rows = ledger.dropna(subset=['gap']).iloc[::-1].reset_index(drop=True)
+    "Forest plot of the claims that could be computed: gap, 95 % interval, colour by verdict; gaps in RCE, which goes to 100, have a panel of their own."
+    rows = ledger.dropna(subset=['gap']).reset_index(drop=True)
     titles, many = rows.metric.map(titles_of), len(rows) > 30
     asides = rows.task if titles.nunique() < 2 else rows.task + '; ' + titles
-    names = [f'{r.claim}  {r.text} ({aside})' for r, aside in zip(rows.itertuples(), asides, strict=True)]
-    figure, axis = _axes(4.5 + .07 * max(map(len, names), default=0), 1 + (.2 if many else .3) * len(rows))
-    axis.axvline(0, color='black', linewidth=1)
-    for name, part in rows.groupby('verdict'):
-        sides = [(part.gap - part.low).clip(0), (part.high - part.gap).clip(0)]
-        axis.errorbar(part.gap, part.index, xerr=sides, fmt='o', markersize=4 if many else 6, color=COLOURS[name], label=name, capsize=3)
-    axis.set_yticks(rows.index, names, fontsize=8 if many else 10)
-    axis.set_ylim(-.7, len(rows) - .3)
-    told = titles[0] if titles.nunique() == 1 else "each claim's own metric"
-    axis.set_xlabel(f'gap in {told}, 95 % interval   ·   {rows.evidence.iloc[0] if len(rows) else ""}', loc='right')
-    axis.grid(axis='y', visible=False)
-    if len(rows): figure.legend(loc='outside upper right', ncols=3, frameon=False)
+    names = pd.Series([f'{r.claim}  {r.text} ({aside})' for r, aside in zip(rows.itertuples(), asides, strict=True)], dtype=object)
+    parts = [part for _, part in rows.groupby(~rows.metric.str.startswith('rce'))] or [rows]
+    figure, axes = _axes(4.5 + .07 * max(map(len, names), default=0), 1 + (.2 if many else .3) * len(rows) + .6 * (len(parts) - 1), 1, len(parts),
+                         squeeze=False, height_ratios=[len(part) + 1 for part in parts])
+    for axis, part in zip(axes[:, 0], parts, strict=True): _forest_panel(axis, part, names[part.index].tolist(), many)
+    known = {name: handle for axis in axes[:, 0] for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if known: figure.legend(known.values(), known, loc='outside upper right', ncols=3, frameon=False)
     return figure
 
-# %% ../../nbs/lab/03a_figures.ipynb #4f3c392c
+# %% ../../nbs/lab/03a_figures.ipynb #a0d6bc85
 def ranking(
     predictions: pd.DataFrame,  # method, split, fold, seed, user, y, predicted
     metric: str | None = None,  # None: the main one of these predictions
@@ -74,8 +85,10 @@ def ranked(
     rows = pd.DataFrame([row for row in scores if row['metric'] == metric]).astype(dict(value=float, low=float, high=float))
     return rows.sort_values(['split', 'value'], ascending=[True, False], ignore_index=True)
 
+# %% ../../nbs/lab/03a_figures.ipynb #44773382
 SPLITS = dict(cv='cross-validation', test='test set', random='random rows', duplicates='near-duplicates kept together', user='other users',
-              event='other events', time='a later time', country='other countries', case='an event of another year')
+              event='other events', time='a later time', country='other countries', case='an event of another year',
+              post='other posts', reader='new readers', author='new authors')
 
 def methods_figure(
     ranked: pd.DataFrame,              # from `ranking`
@@ -85,7 +98,7 @@ def methods_figure(
     "Methods with intervals, one panel a split, and the paper's numbers beside them."
     splits = list(dict.fromkeys(ranked.split))
     order = ranked.groupby('method').value.mean().sort_values().index
-    if chance is None and 'auc' in ranked.metric.iloc[0]: chance = .5
+    if chance is None: chance = metric_of(ranked.metric.iloc[0]).guess
     figure, axes = _axes(min(5 + 3.2 * len(splits), 16), 1 + .3 * len(order), len(splits), squeeze=False, sharey=True, sharex=True)
     for axis, split in zip(axes[0], splits, strict=True):
         part = ranked[ranked.split == split].set_index('method').reindex(order)
@@ -115,21 +128,21 @@ def confusion_figure(
         axis.set(title=method, xlabel='predicted', ylabel='true' if axis is axes[0][0] else '')
     return figure
 
-# %% ../../nbs/lab/03a_figures.ipynb #d500c360
+# %% ../../nbs/lab/03a_figures.ipynb #5b093806
 def label_figure(
     tables: dict[str, pd.DataFrame],  # method → `multilabel.per_label`
     metric: str = 'auc',              # the column that is drawn
 ):
     "Every label's score with its interval, method beside method; labels in their own order, from above."
-    names = list(next(iter(tables.values())).label)
+    names, told = list(next(iter(tables.values())).label), metric_of(f'{metric}:each label')
     figure, axis = _axes(8, 1 + (.16 + .11 * len(tables)) * len(names))
     for k, (method, table) in enumerate(tables.items()):
         at = np.arange(len(names)) + .5 * ((k + .5) / len(tables) - .5)
         part = table.set_index('label').reindex(names)
         axis.errorbar(part[metric], at, xerr=[part[metric] - part.low, part.high - part[metric]], fmt='o', markersize=4, capsize=2, label=method)
-    if 'auc' in metric: axis.axvline(.5, color='#999999', linestyle=':')
+    if told.guess is not None: axis.axvline(told.guess, color='#999999', linestyle=':')
     axis.set_yticks(range(len(names)), names)
-    axis.set(xlabel=f'{metric_of(f"{metric}:each label").title}, 95 % interval', ylim=(len(names) - .4, -.6))
+    axis.set(xlabel=f'{told.title}, 95 % interval', ylim=(len(names) - .4, -.6))
     figure.legend(loc='outside upper right', ncols=3, frameon=False, fontsize=8)
     return figure
 
@@ -265,8 +278,8 @@ def plane_by_label(
 def _told(row: pd.Series) -> str:
     return f'\nkNN AUC {row.knn_auc:.2f} (shuffled ≤ {row.shuffled:.2f})\nsilhouette {row.silhouette:+.2f}'
 
-# %% ../../nbs/lab/03a_figures.ipynb #61f60660
-FOLDED = ('cv', 'random', 'duplicates', 'user', 'event', 'country')  # splits of several folds
+# %% ../../nbs/lab/03a_figures.ipynb #8418a222
+FOLDED = ('cv', 'random', 'duplicates', 'user', 'event', 'country', 'post', 'reader', 'author')  # splits of several folds
 
 def _lead(predictions: pd.DataFrame, best: str, other: str, split: str, metric: str) -> str:
     "A sentence on one method against another, on the folds and seeds that both have."
@@ -298,5 +311,6 @@ def reading(
 
 def _guessing(predictions: pd.DataFrame, metric: str) -> str:
     "Where guessing stands, if that is known."
-    if is_multilabel(predictions): return 'Guessing gives .500.' if 'auc' in metric else ''
+    guess = metric_of(metric).guess
+    if is_multilabel(predictions): return '' if guess is None else f'Guessing gives {guess:.3f}.'
     return f'Guessing among {predictions.y.nunique()} equal classes would give about {1 / predictions.y.nunique():.3f}.'

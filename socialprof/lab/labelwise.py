@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['PREFIX', 'labels_of', 'is_multilabel', 'codes', 'decoded', 'truth', 'scores', 'joined', 'roc_auc',
-           'average_precision', 'steps_of', 'histogram', 'Labelwise', 'Counts', 'balanced', 'Curves', 'ece']
+           'average_precision', 'trapezoid', 'steps_of', 'histogram', 'Labelwise', 'Counts', 'cross_entropy', 'gain',
+           'balanced', 'Curves', 'ece', 'TiedScores', 'prauc_table']
 
-# %% ../../nbs/lab/00_labelwise.ipynb #d2cc0ebd
+# %% ../../nbs/lab/00_labelwise.ipynb #49870dc1
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+import warnings
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -75,7 +77,7 @@ def joined(
     table = pd.concat([_reordered(part, order) if is_multilabel(part) else part for part in parts], ignore_index=True)
     return table[[*(c for c in table.columns if not c.startswith(PREFIX)), *(PREFIX + label for label in names)]]
 
-# %% ../../nbs/lab/00_labelwise.ipynb #f7f0ebeb
+# %% ../../nbs/lab/00_labelwise.ipynb #e669176b
 def _ratio(part: np.ndarray, whole: np.ndarray, empty: float = 0.) -> np.ndarray:
     "Element by element, `empty` where there is nothing to divide by."
     return np.divide(part, whole, out=np.full(np.shape(part), float(empty)), where=whole > 0)
@@ -100,6 +102,14 @@ def average_precision(positive: np.ndarray, negative: np.ndarray, weights: np.nd
     said += hits
     np.divide(hits, said, out=hits, where=said > 0)
     return _ratio(np.einsum('kb,kb->b', drawn, hits), drawn.sum(0), np.nan)
+
+def trapezoid(positive: np.ndarray, negative: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    "Area under straight lines between the points of the precision-recall curve, from (0, 1) on; NaN without positives. As `average_precision`."
+    drawn = (positive @ weights.T)[::-1]
+    hits = drawn.cumsum(0)
+    precision = _ratio(hits, hits + (negative @ weights.T)[::-1].cumsum(0), 1.)
+    before = np.vstack([np.ones_like(precision[:1]), precision[:-1]])
+    return _ratio(np.einsum('kb,kb->b', drawn, (precision + before) / 2), drawn.sum(0), np.nan)
 
 # %% ../../nbs/lab/00_labelwise.ipynb #0bd80f5e
 def steps_of(
@@ -170,7 +180,19 @@ class Counts(Labelwise):
     @property
     def recall(self) -> np.ndarray: return _ratio(self.hits, self.true)
 
-# %% ../../nbs/lab/00_labelwise.ipynb #e8e757d4
+# %% ../../nbs/lab/00_labelwise.ipynb #9c86f0cb
+def cross_entropy(y: np.ndarray, probability: np.ndarray, least: float = 1e-15) -> np.ndarray:
+    "Natural-log loss of every entry, the probability clipped to `least` … 1 - `least`."
+    probability = np.clip(probability, least, 1 - least)
+    return -np.log(np.where(y, probability, 1 - probability))
+
+def gain(loss: np.ndarray, true: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    "Relative cross entropy from sums over rows: 100 (1 - loss / that of the constant rate true / rows); NaN without both values."
+    rate = _ratio(true, rows)
+    naive = np.where((rate > 0) & (rate < 1), cross_entropy(True, rate) * true + cross_entropy(False, rate) * (rows - true), 0)
+    return 100 - 100 * _ratio(loss, naive, np.nan)
+
+# %% ../../nbs/lab/00_labelwise.ipynb #fab722cc
 def balanced(hits, said, true, rows) -> np.ndarray:
     "The ROC-AUC of 0/1 predictions: the mean of sensitivity and specificity; NaN without both values."
     return (_ratio(hits, true, np.nan) + _ratio(rows - true - said + hits, rows - true, np.nan)) / 2
@@ -196,6 +218,12 @@ class Curves(Counts):
     @cached_property
     def average_precision(self) -> np.ndarray: return self._each(average_precision)
     @cached_property
+    def prauc(self) -> np.ndarray: return self._each(trapezoid)
+    @property
+    def probable(self) -> np.ndarray: return ((self.scores >= 0) & (self.scores <= 1)).all(0)
+    @cached_property
+    def rce(self) -> np.ndarray: return np.where(self.probable, gain(self.total(cross_entropy(self.y, self.scores)), self.true, self.rows), np.nan)
+    @cached_property
     def micro_auc(self) -> np.ndarray:
         return self._area(roc_auc, self.y.ravel(), self.scores.ravel(), np.repeat(self.units, len(self.labels)))
     @property
@@ -204,7 +232,7 @@ class Curves(Counts):
     def hard_micro_auc(self) -> np.ndarray:
         return balanced(self.hits.sum(1), self.said.sum(1), self.true.sum(1), self.rows[:, 0] * len(self.labels))
 
-# %% ../../nbs/lab/00_labelwise.ipynb #8dce1fe1
+# %% ../../nbs/lab/00_labelwise.ipynb #b0e94e68
 def _binned(facts: Curves, bins: int) -> np.ndarray:
     "[b, bins, 3]: rows, sum of probabilities and sum of true labels in each bin, over all labels."
     place = np.minimum((facts.scores * bins).astype(int), bins - 1)
@@ -216,6 +244,30 @@ def ece(
     bins: int = 15,
 ) -> np.ndarray:  # [b]; NaN where the scores are not between 0 and 1
     "Expected calibration error of all probabilities of a cell."
-    if facts.scores.min(initial=0) < 0 or facts.scores.max(initial=0) > 1: return np.full(len(facts.weights), np.nan)
+    if not facts.probable.all(): return np.full(len(facts.weights), np.nan)
     rows, said, true = np.moveaxis(_binned(facts, bins), -1, 0)
     return abs(said - true).sum(1) / rows.sum(1)
+
+# %% ../../nbs/lab/00_labelwise.ipynb #68fee99c
+class TiedScores(UserWarning): "An area under a precision-recall curve that ties have made larger."
+
+_TIED = ('{0.label}: PRAUC {0.prauc:.3f}, of which ties made {1:.3f} ({0.tied:.0%} of rows have one score; '
+         'a constant prediction gets {0.constant:.3f}): look at average precision')
+
+def prauc_table(
+    cell: pd.DataFrame,      # rows of predictions, of one fitted model
+    allowed: float = .005,   # what ties may add before there is a warning
+    seed: int = 0,           # of the order in which ties are broken
+) -> pd.DataFrame:           # label, rate, prauc, untied, constant, average_precision, tied
+    "The trapezoid PRAUC of each label beside that with ties broken at random, that of a constant prediction, and the share of rows at the commonest score."
+    facts = Curves.of(cell)
+    rank = np.random.default_rng(seed).permutation(len(cell))
+    broken = np.stack([np.lexsort((rank, column)).argsort() for column in facts.scores.T], 1) if len(cell) else facts.scores
+    untied = Curves(facts.labels, facts.y, broken, facts.predicted, facts.units, facts.weights)
+    tied = [np.unique(column, return_counts=True)[1].max(initial=0) / max(len(cell), 1) for column in facts.scores.T]
+    rate = facts.y.mean(0)
+    found = pd.DataFrame(dict(label=facts.labels, rate=rate, prauc=facts.prauc[0], untied=untied.prauc[0], constant=(1 + rate) / 2,
+                              average_precision=facts.average_precision[0], tied=tied))
+    for row in found[found.prauc - found.untied > allowed].itertuples():
+        warnings.warn(_TIED.format(row, row.prauc - row.untied), TiedScores, stacklevel=2)
+    return found

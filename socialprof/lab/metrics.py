@@ -57,7 +57,7 @@ def accuracy(y: Sequence, predicted: Sequence, weights: np.ndarray | None = None
     "Share of rows whose predicted label is the true one."
     return _accuracy(confusion(y, predicted, weights))
 
-# %% ../../nbs/lab/00_metrics.ipynb #8bcb1ab2
+# %% ../../nbs/lab/00_metrics.ipynb #997f71e5
 @dataclass(frozen=True)
 class Metric:
     "A score that has a name."
@@ -65,6 +65,8 @@ class Metric:
     title: str                        # for axes and sentences
     classes: Callable | None = None   # [b, c, c] confusion matrices → [b]
     labels: Callable | None = None    # labelwise.Curves → [b]
+    guess: float | None = None        # what guessing scores, where that is known
+    usual: bool = True                # False: computed only where it is asked for by name
 
     @property
     def for_classes(self) -> bool: return self.classes is not None
@@ -90,7 +92,7 @@ def facts_of(
     if weights is None: return confusion(cell.y, cell.predicted)[None]
     return confusion(cell.y, cell.predicted, weights if units is None else weights[:, units])
 
-# %% ../../nbs/lab/00_metrics.ipynb #8036fef9
+# %% ../../nbs/lab/00_metrics.ipynb #4b0eb74b
 def _mean(values: np.ndarray, axis: int | None = None, weights: np.ndarray | float = 1.) -> np.ndarray:
     "Weighted mean of the values that are there; NaN where none is."
     there = np.where(np.isnan(values), 0., weights)
@@ -100,33 +102,38 @@ def _mean(values: np.ndarray, axis: int | None = None, weights: np.ndarray | flo
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     Metric('macro_f1', 'macro-F1', _macro_f1, lambda facts: facts.f1.mean(1)),
     Metric('accuracy', 'accuracy', _accuracy, lambda facts: facts.exact),
-    Metric('macro_auc', 'macro ROC-AUC', None, lambda facts: _mean(facts.auc, 1)),
-    Metric('micro_auc', 'micro ROC-AUC', None, lambda facts: facts.micro_auc),
-    Metric('weighted_auc', 'weighted ROC-AUC', None, lambda facts: _mean(facts.auc, 1, facts.true)),
+    Metric('macro_auc', 'macro ROC-AUC', None, lambda facts: _mean(facts.auc, 1), .5),
+    Metric('micro_auc', 'micro ROC-AUC', None, lambda facts: facts.micro_auc, .5),
+    Metric('weighted_auc', 'weighted ROC-AUC', None, lambda facts: _mean(facts.auc, 1, facts.true), .5),
     Metric('micro_f1', 'micro-F1', None, lambda facts: facts.micro_f1),
     Metric('weighted_f1', 'weighted F1', None, lambda facts: _mean(facts.f1, 1, facts.true)),
     Metric('macro_precision', 'macro precision', None, lambda facts: facts.precision.mean(1)),
     Metric('macro_recall', 'macro recall', None, lambda facts: facts.recall.mean(1)),
     Metric('average_precision', 'average precision', None, lambda facts: _mean(facts.average_precision, 1)),
     Metric('ece', 'calibration error', None, ece),
-    Metric('hard_micro_auc', 'micro ROC-AUC of 0/1', None, lambda facts: facts.hard_micro_auc),
-    Metric('hard_weighted_auc', 'weighted ROC-AUC of 0/1', None, lambda facts: _mean(facts.hard_auc, 1, facts.true)))}
+    Metric('hard_micro_auc', 'micro ROC-AUC of 0/1', None, lambda facts: facts.hard_micro_auc, .5),
+    Metric('hard_weighted_auc', 'weighted ROC-AUC of 0/1', None, lambda facts: _mean(facts.hard_auc, 1, facts.true), .5),
+    Metric('rce', 'RCE', None, lambda facts: _mean(facts.rce, 1), 0., usual=False),
+    Metric('prauc', 'PRAUC', None, lambda facts: _mean(facts.prauc, 1), usual=False))}
 
-# %% ../../nbs/lab/00_metrics.ipynb #03825461
-OF_ONE_LABEL = dict(auc='ROC-AUC', average_precision='average precision', f1='F1', precision='precision', recall='recall', hard_auc='ROC-AUC of 0/1')
+# %% ../../nbs/lab/00_metrics.ipynb #af23f306
+OF_ONE_LABEL = dict(auc='ROC-AUC', average_precision='average precision', f1='F1', precision='precision', recall='recall', hard_auc='ROC-AUC of 0/1',
+                    rce='RCE', prauc='PRAUC')
+_GUESS = dict(auc=.5, hard_auc=.5, rce=0.)
 
 def metric_of(name: str) -> Metric:
     "A metric by its name, or, as in `auc:post7geo10`, that of one label. LookupError with the names there are."
     kind, _, label = name.partition(':')
     if label and kind in OF_ONE_LABEL:
-        return Metric(name, f'{OF_ONE_LABEL[kind]} of {label}', None, lambda facts: getattr(facts, kind)[:, facts.place(label)])
+        return Metric(name, f'{OF_ONE_LABEL[kind]} of {label}', None, lambda facts: getattr(facts, kind)[:, facts.place(label)],
+                      _GUESS.get(kind))
     if name in METRICS: return METRICS[name]
     raise LookupError(f'no metric {name!r}; there are: {", ".join(METRICS)}, and of one label: {", ".join(f"{k}:…" for k in OF_ONE_LABEL)}')
 
 def metrics_of(table: pd.DataFrame) -> list[str]:
-    "The metrics that fit these predictions."
+    "The usual metrics that fit these predictions."
     several = is_multilabel(table)
-    return [name for name, metric in METRICS.items() if (metric.for_labels if several else metric.for_classes)]
+    return [name for name, metric in METRICS.items() if metric.usual and (metric.for_labels if several else metric.for_classes)]
 
 def main_metric(table: pd.DataFrame) -> str:
     "The one that stands first: macro-F1 of classes, macro ROC-AUC of labels."
@@ -138,7 +145,8 @@ def misfit(name: str, table: pd.DataFrame) -> str:
     if not (metric.for_labels if several else metric.for_classes):
         one, other = ('one class', 'several labels') if several else ('several labels', 'one class')
         return f'{metric.title} is for {one} a row, and these predictions have {other}'
-    label = name.partition(':')[2]
+    kind, _, label = name.partition(':')
+    if kind == 'rce' and not facts_of(table).probable.all(): return f'{metric.title} is of probabilities, and these scores are not all between 0 and 1'
     return f'no label {label!r} here; there are: {", ".join(labels_of(table))}' if label and label not in labels_of(table) else ''
 
 # %% ../../nbs/lab/00_metrics.ipynb #7300fa50

@@ -6,8 +6,9 @@
 __all__ = ['STYLE', 'RESULT_COLUMNS', 'SHOWN', 'UNPACK', 'page', 'write_page', 'cell_rows', 'results_table', 'scores_of',
            'gathered', 'runs_table', 'index', 'build']
 
-# %% ../../nbs/lab/04_report.ipynb #f7f0994e
+# %% ../../nbs/lab/04_report.ipynb #f1a2c2b2
 from base64 import b64encode
+from collections.abc import Sequence
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -16,7 +17,7 @@ import pandas as pd
 from ..core.config import atomic_path, reports_dir
 from .figures import COLOURS, forest
 from .ledger import VERDICTS, evidence, readable
-from .metrics import METRICS, facts_of, metric_of, metrics_of
+from .metrics import METRICS, facts_of, metric_of, metrics_of, misfit
 from .results import load_results, source_folder
 
 # %% ../../nbs/lab/04_report.ipynb #3f1e38b5
@@ -63,13 +64,17 @@ def write_page(
     with atomic_path(target) as temporary: temporary.write_text(page(notebook, '../../../index.html'), encoding='utf-8')
     return target
 
-# %% ../../nbs/lab/04_report.ipynb #9615afd6
+# %% ../../nbs/lab/04_report.ipynb #678cb637
 RESULT_COLUMNS = ['profile', 'source', 'paper', 'task', 'method', 'fold', 'seed', 'metric', 'value', 'n', 'seconds', 'split', 'rows']
 
-def cell_rows(cell: pd.DataFrame) -> list[dict]:
+def cell_rows(
+    cell: pd.DataFrame,        # predictions of one fitted model
+    more: Sequence[str] = (),  # metrics beside the usual ones: those that its run asked for
+) -> list[dict]:
     "All scores of one fitted model that fit its predictions, with the units and rows behind them; what is undefined is left empty."
-    facts = facts_of(cell)
-    return [dict(metric=name, value=round(float(metric_of(name).of(facts)[0]), 6), n=cell.user.nunique(), rows=len(cell)) for name in metrics_of(cell)]
+    facts, names = facts_of(cell), metrics_of(cell)
+    names += [name for name in more if name not in names and not misfit(name, cell)]
+    return [dict(metric=name, value=round(float(metric_of(name).of(facts)[0]), 6), n=cell.user.nunique(), rows=len(cell)) for name in names]
 
 def results_table(results: list[dict], profile: str) -> pd.DataFrame:
     "One row a fitted model and metric, see RESULT_COLUMNS: `n` units (users, events), fold -1 is the test set."
@@ -77,19 +82,19 @@ def results_table(results: list[dict], profile: str) -> pd.DataFrame:
     for result in results:
         if result['status'] != 'done' or not result.get('predictions'): continue
         table = pd.read_parquet(result['path'].with_name(result['predictions'])).dropna(subset='y')
-        seconds = {row['method']: row['seconds'] for row in result['results']}
+        seconds, asked = {row['method']: row['seconds'] for row in result['results']}, dict.fromkeys(row['metric'] for row in result['results'])
         common = dict(profile=profile, source=source_folder(result['source']), paper=result['paper'], task=result['task'])
         for (method, split, fold, seed), cell in table.groupby(['method', 'split', 'fold', 'seed'], sort=False):
             model = common | dict(method=method, split=split, fold=fold, seed=seed, seconds=seconds.get(method))
-            rows += [model | scored for scored in cell_rows(cell)]
+            rows += [model | scored for scored in cell_rows(cell, asked)]
     return pd.DataFrame(rows, columns=RESULT_COLUMNS)
 
-SHOWN = ('macro_f1', 'accuracy', 'macro_auc', 'micro_auc', 'weighted_auc', 'average_precision', 'ece')  # on the index; the other metrics are in results.csv
+SHOWN = ('macro_f1', 'accuracy', 'macro_auc', 'micro_auc', 'weighted_auc', 'average_precision', 'rce', 'prauc', 'ece')  # on the index; all are in results.csv
 
 def scores_of(table: pd.DataFrame) -> pd.DataFrame:
     "One row a method and split of a paper, one column a metric: means over fitted models."
     keys = ['source', 'task', 'split', 'method']
-    sizes = table.groupby(keys, sort=False).agg(models=('value', lambda values: len(values) // table.loc[values.index, 'metric'].nunique()),
+    sizes = table.groupby(keys, sort=False).agg(models=('metric', lambda names: names.value_counts().max()),
                                                units=('n', 'mean'), rows=('rows', 'mean')).round(1)
     means = table[table.metric.isin(SHOWN)].pivot_table('value', keys, 'metric', 'mean', sort=False).round(3)
     means = means[[name for name in SHOWN if name in means]].rename(columns={name: METRICS[name].title for name in SHOWN})

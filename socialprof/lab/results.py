@@ -8,7 +8,8 @@ __all__ = ['SIMULATED', 'PACKAGES', 'listed', 'Parameter', 'notebook_path', 'par
            'versions', 'commit', 'results_fingerprint', 'peak_memory_mb', 'score_rows', 'RunInputs', 'Run',
            'is_current', 'load_results', 'load_predictions']
 
-# %% ../../nbs/lab/00a_results.ipynb #e8f61465
+# %% ../../nbs/lab/00a_results.ipynb #fa27b2d9
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module, metadata
@@ -178,14 +179,15 @@ def peak_memory_mb() -> int:
     if own: return round(int(own[1]) / 1024)
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != 'darwin' else 1024 ** 2))
 
-# %% ../../nbs/lab/00a_results.ipynb #26b5df50
+# %% ../../nbs/lab/00a_results.ipynb #47b997ba
 def score_rows(
     predictions: pd.DataFrame,  # method, split, fold, seed, user, y, predicted, and scores of labels; y is missing where it is hidden
+    metrics: Sequence[str] | None = None,  # such as 'rce' and 'auc:like'; None: the usual ones that fit
 ) -> list[dict]:
-    "Every method's scores with intervals, in all metrics that fit; methods whose labels are hidden have none. What is undefined is None, as JSON has no NaN."
+    "Every method's scores with intervals, in these metrics; methods whose labels are hidden have none. What is undefined is None, as JSON has no NaN."
     known = predictions.dropna(subset='y')
     rows = [dict(method=method, split=split, metric=metric, **vars(found))
-            for (method, split), part in known.groupby(['method', 'split'], sort=False) for metric, found in estimates(part).items()]
+            for (method, split), part in known.groupby(['method', 'split'], sort=False) for metric, found in estimates(part, metrics).items()]
     return [{name: None if value != value else value for name, value in row.items()} for row in rows]
 
 # %% ../../nbs/lab/00a_results.ipynb #213c4cd2

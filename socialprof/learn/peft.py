@@ -554,10 +554,12 @@ def train(
     keep,         # write a checkpoint after each epoch?
     precision,    # 'fp32' or 'bf16'
     best=None,    # a `Best`, if there are validation texts
+    **more,       # for the Trainer, in the place of what it gets here: data_collator, optimizers
 ) -> list[dict]:
     "Train in place, from the last checkpoint in `folder` when told to resume; `epoch, loss, learning_rate, validation` after each epoch."
-    trainer = _Trainer(model=model, args=training_arguments(settings, folder, keep, precision), train_dataset=rows,
-                       data_collator=DataCollatorWithPadding(tokenizer), compute_loss_func=loss, callbacks=[*[best] * bool(best), *settings.callbacks])
+    told = dict(model=model, args=training_arguments(settings, folder, keep, precision), train_dataset=rows,
+                data_collator=DataCollatorWithPadding(tokenizer), compute_loss_func=loss, callbacks=[*[best] * bool(best), *settings.callbacks])
+    trainer = _Trainer(**told | more)
     if settings.group_by_length: trainer.buckets = Buckets(rows.lengths, settings.batch_size, settings.seed)
     trainer.part_tokens = settings.part_tokens
     if not settings.progress: trainer.remove_callback(PrinterCallback)

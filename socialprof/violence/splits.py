@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['PLACE', 'TIME', 'SPLITS', 'EARTH', 'place_cells', 'filled', 'blocks', 'countries', 'plain_words', 'near_duplicates',
-           'without_duplicates', 'Split', 'users', 'available', 'purge', 'strata', 'cells', 'shortened', 'with_case',
-           'overlap']
+           'without_duplicates', 'Split', 'users', 'available', 'purge', 'cells', 'shortened', 'with_case', 'overlap']
 
-# %% ../../nbs/violence/04_splits.ipynb #20aa7287
+# %% ../../nbs/violence/04_splits.ipynb #d02f5f03
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 import re
@@ -16,7 +15,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
-from ..core.folds import Cell, folds as stratified, holdout, jaccard, shingles, sketch, sketch_index
+from ..core.folds import Cell, capped, drawn, jaccard, shingles, sketch, sketch_index
 from .clean import clean_all
 
 # %% ../../nbs/violence/04_splits.ipynb #efa408f5
@@ -190,29 +189,7 @@ def purge(
     distance, _ = cKDTree(targets).query(points, p=np.inf, distance_upper_bound=1 + 1e-9)
     return np.setdiff1d(train, known[np.isfinite(distance)])
 
-# %% ../../nbs/violence/04_splits.ipynb #ac210b68
-def strata(
-    y: np.ndarray,                    # 0/1 [n, L]
-    units: np.ndarray | None = None,  # [n] what is never parted
-    least: int = 5,                   # units that a stratum must be in
-) -> np.ndarray:                      # [n] int
-    "The rarest label of each post, -1 for none; strata in fewer than `least` units become one, and if that is too small, part of the largest."
-    y, unit = np.asarray(y), np.arange(len(y)) if units is None else units
-    rarest = np.argsort(y.sum(0), kind='stable')
-    found = np.where(y.any(1), rarest[y[:, rarest].argmax(1)], -1)
-    for into in (-2, None):
-        held = pd.DataFrame(dict(code=found, unit=unit)).groupby('code')['unit'].nunique()
-        small = held.index[held < least]
-        if len(small): found = np.where(np.isin(found, small), held.idxmax() if into is None else into, found)
-    return found
-
-def _bundles(units: np.ndarray | None, seed: int, most: int = 1000) -> np.ndarray | None:
-    "Numbers of the units; more than `most` of them are thrown together at random, which parts none and makes drawing fast."
-    if units is None: return None
-    code, names = pd.factorize(units)
-    return code if len(names) <= most else (np.random.default_rng(seed).permutation(len(names)) % most)[code]
-
-# %% ../../nbs/violence/04_splits.ipynb #d3828f86
+# %% ../../nbs/violence/04_splits.ipynb #42a3c5f5
 def _past(frame: pd.DataFrame, rows: np.ndarray, low: float, high: float, gap: float) -> tuple[np.ndarray, np.ndarray]:
     "Rows (of those with a time) between two shares of them in time, and the rows at least `gap` days before these."
     rows = rows[filled(frame, 'time')[rows]]
@@ -227,19 +204,11 @@ def _drawn(frame, y, split: str, units, rows: np.ndarray, seed: int, fold: int, 
     if split == 'time':
         low, high = ((fold + 1) / (folds + 1), (fold + 2) / (folds + 1)) if share is None else (1 - share, 1)
         return _past(frame, rows, low, high, gap)
-    together = _bundles(None if units is None else units[rows], seed)
-    held = len(rows) if together is None else len(set(together))
-    least = folds if share is None else 2
-    if held < least: raise ValueError(f'{split} split: expected at least {least} units that are never parted, found {held}; use fewer folds or no validation')
-    code = strata(y[rows], together, max(least, 2))
-    one = stratified(code, folds, groups=together, seed=seed)[fold] if share is None else holdout(code, share, groups=together, seed=seed)
+    try: one = drawn(y[rows], None if units is None else units[rows], seed, fold, folds, share)
+    except ValueError as error: raise ValueError(f'{split} split: {error}') from None
     return rows[one.train], rows[one.test]
 
-def _capped(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
-    "At most so many of the rows, in order; 0: all of them."
-    return rows if not most or len(rows) <= most else np.sort(np.random.default_rng([seed, 7]).permutation(rows)[:most])
-
-# %% ../../nbs/violence/04_splits.ipynb #7b527d62
+# %% ../../nbs/violence/04_splits.ipynb #539dd53a
 def _cell(frame, y, split: str, units, fold: int, folds: int, seed: int, validation: float, train_rows: int, test_rows: int, gap: float) -> Cell:
     "One cell, see `cells`."
     train, test = _drawn(frame, y, split, units, np.arange(len(frame)), seed, fold, folds, None, gap)
@@ -249,10 +218,10 @@ def _cell(frame, y, split: str, units, fold: int, folds: int, seed: int, validat
     if validation:
         train, held = _drawn(frame, y, split, units, train, seed, fold, folds, validation, gap)
         if near: train = purge(frame, train, held)
-        held = _capped(held, max(round(train_rows * validation / (1 - validation)), 100) if train_rows else 0, seed)
+        held = capped(held, max(round(train_rows * validation / (1 - validation)), 100) if train_rows else 0, seed)
     for name, rows in (('training', train), ('test', test), *([('validation', held)] if validation else [])):
         if not len(rows): raise ValueError(f'{split} split, fold {fold}: no {name} rows are left; take another fold, fewer folds, or validation=0')
-    return Cell(fold, seed, split, _capped(train, train_rows, seed), _capped(test, test_rows, seed), held)
+    return Cell(fold, seed, split, capped(train, train_rows, seed), capped(test, test_rows, seed), held)
 
 def cells(
     frame: pd.DataFrame,       # see violence.data
