@@ -294,7 +294,7 @@ class TunerSettings(BaseEstimator):
         metric=None,           # on validation texts: one of METRICS; None = micro_auc with multilabel, else macro_f1
         patience=None,         # stop after so many epochs without a better one; None = never
         group_by_length=False, # batches of similar length: less padding, but less mixed where length follows the class
-        part_tokens=None,      # tokens computed at a time, padding included: a batch is read in parts of similar length; None = as a whole
+        part_tokens=2048,      # tokens computed at a time, padding included: a batch is read in parts of similar length; None = as a whole
         threads=1,             # torch threads; None = torch's own choice
         callbacks=(),          # transformers' TrainerCallbacks
     ):
@@ -561,7 +561,7 @@ def train(
                 data_collator=DataCollatorWithPadding(tokenizer), compute_loss_func=loss, callbacks=[*[best] * bool(best), *settings.callbacks])
     trainer = _Trainer(**told | more)
     if settings.group_by_length: trainer.buckets = Buckets(rows.lengths, settings.batch_size, settings.seed)
-    trainer.part_tokens = settings.part_tokens
+    if 'data_collator' not in more: trainer.part_tokens = settings.part_tokens   # a batch of another make is left whole
     if not settings.progress: trainer.remove_callback(PrinterCallback)
     history = _trained(trainer, last_checkpoint(Path(folder)) if settings.resume else None, best)
     if best: best.restore(model, history)
