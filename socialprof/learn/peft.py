@@ -294,7 +294,7 @@ class TunerSettings(BaseEstimator):
         metric=None,           # on validation texts: one of METRICS; None = micro_auc with multilabel, else macro_f1
         patience=None,         # stop after so many epochs without a better one; None = never
         group_by_length=False, # batches of similar length: less padding, but less mixed where length follows the class
-        part_tokens=2048,      # tokens computed at a time, padding included: a batch is read in parts of similar length; None = as a whole
+        part_tokens=None,      # tokens computed at a time, padding included: a batch is read in parts of similar length; None = as a whole
         threads=1,             # torch threads; None = torch's own choice
         callbacks=(),          # transformers' TrainerCallbacks
     ):
