@@ -125,3 +125,13 @@ def test_padding_is_told_and_memory_is_bounded(model, crowd, tmp_path):
     assert 0 < encoder.padding_ < .2
     mapped = encode_to(tmp_path / 'v.npy', iter(crowd), model, chunk=7)
     assert isinstance(mapped, np.memmap) and (mapped == vectors).all()
+
+
+@needs_openvino
+def test_two_threads_may_be_the_first_to_use_openvino(model, python):
+    "In a process that has not used it before; once they waited for each other for good."
+    program = ('import sys, torch\nfrom socialprof.core.encode import encode\ntorch.set_num_threads(2)\n'
+               "texts = [f'post {i} ' * (1 + i % 9) for i in range(100)]\n"
+               "print(encode(texts, sys.argv[1], store=False, precision='openvino-fp32', batch_tokens=100).shape)")
+    done = python('-c', program, model, timeout=120)
+    assert done.returncode == 0 and '(100, 32)' in done.stdout, done.stderr

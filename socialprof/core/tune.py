@@ -74,7 +74,7 @@ def graph(
         finally: shutil.rmtree(draft, ignore_errors=True)
     return folder / 'model.xml'
 
-# %% ../../nbs/core/06a_tune.ipynb #dab6d029
+# %% ../../nbs/core/06a_tune.ipynb #7a8d0cfc
 @lru_cache(maxsize=2)
 def _compiled(path: Path, precision: str, threads: int):
     "A graph made ready: one stream a thread, none bound to a core that another process may want."
@@ -82,11 +82,18 @@ def _compiled(path: Path, precision: str, threads: int):
     told = dict(INFERENCE_NUM_THREADS=threads, NUM_STREAMS=threads, ENABLE_CPU_PINNING=False, PERFORMANCE_HINT='THROUGHPUT',
                 INFERENCE_PRECISION_HINT='f32' if precision == 'openvino-fp32' else 'bf16',
                 DYNAMIC_QUANTIZATION_GROUP_SIZE=128 if precision == 'openvino-int8' else 0)
-    return openvino.Core().compile_model(path, 'CPU', told)
+    compiled = openvino.Core().compile_model(path, 'CPU', told)
+    request, ids = compiled.create_infer_request(), np.full((1, 4), 5)
+    request.infer([ids, np.ones_like(ids)])
+    request.get_output_tensor(0).data.copy()   # OpenVINO's first use of numpy locks up for good if two threads make it at the same time
+    return compiled
+
+_one_at_a_time = threading.Lock()
 
 def by_openvino(weights: Weights, settings: Settings, left_out: int, threads: int) -> Callable:
     "A function (ids, mask) → vectors, all numpy, for so many threads at a time."
-    compiled, own = _compiled(graph(weights, settings, left_out), settings.precision, threads), threading.local()
+    with _one_at_a_time: compiled = _compiled(graph(weights, settings, left_out), settings.precision, threads)
+    own = threading.local()
     def compute(ids, mask):
         if not hasattr(own, 'request'): own.request = compiled.create_infer_request()
         own.request.infer([ids, mask])
