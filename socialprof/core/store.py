@@ -75,7 +75,7 @@ def map_block(
     except (ValueError, KeyError, TypeError, OSError) as problem: raise Damaged(f'{path.name}: {problem}') from None
     return block
 
-# %% ../../nbs/core/05a_store.ipynb #d9b8b45e
+# %% ../../nbs/core/05a_store.ipynb #0f8ba3ab
 def mend_block(
     path: Path,  # a block in which something is wrong
 ) -> Path | None:
@@ -98,9 +98,9 @@ def mend_block(
 def _mapped(path: Path, state: tuple) -> dict[str, np.ndarray]:
     "A block, its keys in memory; `state` is size and time of change, so that a changed file is read anew."
     block = map_block(path)
-    return block | {'keys': np.array(block['keys'])}
+    return block | {'keys': np.array(block['keys']), 'first': np.array(block['keys'][:, 0])}
 
-# %% ../../nbs/core/05a_store.ipynb #32a48114
+# %% ../../nbs/core/05a_store.ipynb #6790f92d
 def _read_from(path: Path, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     "(rows of `keys` that this block has, their vectors, cut). None if it is gone or damaged; what was good of it is then in a new block."
     try:
@@ -109,7 +109,7 @@ def _read_from(path: Path, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     except FileNotFoundError: return None
     except Damaged: return mend_block(path) and None
     known = block['keys']
-    at = np.minimum(np.searchsorted(known[:, 0], keys[:, 0]), len(known) - 1)
+    at = np.minimum(np.searchsorted(block['first'], keys[:, 0]), len(known) - 1)
     hit = np.flatnonzero((known[at] == keys).all(1))
     found = {name: np.array(block[name][at[hit]]) for name in ('vectors', 'cut', 'sums')}
     if (row_sums(keys[hit], found['vectors'], found['cut']) == found['sums']).all(): return hit, found['vectors'], found['cut'].astype(bool)
