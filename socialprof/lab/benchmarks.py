@@ -50,7 +50,7 @@ def matrix_peak(size: int = 1024) -> dict[str, float]:
     torch.set_num_threads(before)
     return found
 
-# %% ../../nbs/lab/06_benchmarks.ipynb #b67d8866
+# %% ../../nbs/lab/06_benchmarks.ipynb #1a5ab2f4
 def posts(
     n: int,
     file: str = '',  # one post a line; '': invented ones
@@ -87,7 +87,8 @@ def encoding(
 ) -> pd.DataFrame:
     "sentence-transformers' `encode` at its defaults and ours: seconds, texts a second, how many times faster, lowest cosine to the former."
     from sentence_transformers import SentenceTransformer
-    with quiet(): theirs = SentenceTransformer(str(find(model).path), device='cpu')
+    # in 32 bits, as models are published; it would take the 16 bits of a converted file as they are, and be far slower on a CPU
+    with quiet(): theirs = SentenceTransformer(str(find(model).path), device='cpu', model_kwargs=dict(dtype=torch.float32))
     truth = theirs.encode(texts, prompt=prompt, show_progress_bar=False)
     ours = {name: (lambda name=name: encode(texts, model, prompt=prompt, precision=name, store=False)) for name in precisions}
     found = {name: agreement(call(), truth) for name, call in ours.items()}
