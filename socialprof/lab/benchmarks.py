@@ -50,7 +50,7 @@ def matrix_peak(size: int = 1024) -> dict[str, float]:
     torch.set_num_threads(before)
     return found
 
-# %% ../../nbs/lab/06_benchmarks.ipynb #1a5ab2f4
+# %% ../../nbs/lab/06_benchmarks.ipynb #8e5c9d8a
 def posts(
     n: int,
     file: str = '',  # one post a line; '': invented ones
@@ -78,6 +78,7 @@ def labelled(
     chosen, names = rng.choice(len(rows), n, replace=False), sorted({row[0] for row in rows})
     return [rows[i][1] for i in chosen], [names.index(rows[i][0]) for i in chosen]
 
+# %% ../../nbs/lab/06_benchmarks.ipynb #2399705a
 def encoding(
     texts: list[str],
     model: str = MINILM,

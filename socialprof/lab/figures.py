@@ -87,7 +87,7 @@ def ranked(
 
 # %% ../../nbs/lab/03a_figures.ipynb #44773382
 SPLITS = dict(cv='cross-validation', test='test set', random='random rows', duplicates='near-duplicates kept together', user='other users',
-              event='other events', time='a later time', country='other countries', case='an event of another year',
+              event='other events', time='a later time', country='other countries', case='unseen events',
               post='other posts', reader='new readers', author='new authors')
 
 def methods_figure(
@@ -264,16 +264,21 @@ def plane_by_label(
     seed: int = 0,
 ):
     "One row a space, one column a label; under each picture's title how well neighbours tell the label, and how well shuffled ones would."
-    figure, axes = _axes(2.6 * len(labels), 2.9 * len(spaces), len(labels), len(spaces), squeeze=False)
+    figure, axes = _axes(2.6 * len(labels), .3 + 2.9 * len(spaces), len(labels), len(spaces), squeeze=False)
+    mixed = np.random.default_rng(seed).permutation(len(y))  # neither side lies on top of the other
+    for colour, name in _SIDES.items(): axes[0][0].plot([], [], 'o', markersize=4, color=colour, label=name)
     for row, (title, vectors) in zip(axes, spaces.items(), strict=True):
         points = _flat(np.asarray(vectors), projection, seed)
         told = measured[title].set_index('label') if measured else None
         for axis, label, side in zip(row, labels, np.asarray(y, bool).T, strict=True):
-            for value, colour in ((False, '#bbbbbb'), (True, '#b00020')): axis.plot(*points[side == value].T, '.', markersize=3, color=colour, alpha=.6)
+            axis.scatter(*points[mixed].T, s=5, linewidths=0, c=np.take([*_SIDES], side[mixed]))
             numbers = '' if told is None else _told(told.loc[label])
             axis.set_title(f'{title}: {label}{numbers}', fontsize=8)
             axis.set(xticks=[], yticks=[])
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc='outside upper right', ncols=2, frameon=False, fontsize=8)
     return figure
+
+_SIDES = {'#b5b5b5': 'without the label', '#b00020': 'with it'}
 
 def _told(row: pd.Series) -> str:
     return f'\nkNN AUC {row.knn_auc:.2f} (shuffled ≤ {row.shuffled:.2f})\nsilhouette {row.silhouette:+.2f}'
@@ -303,8 +308,9 @@ def reading(
     told = [f'Best is *{best.method}* with {metric_of(metric).title} {best.value:.3f} [{best.low:.3f}, {best.high:.3f}], {size}, {best.cells} fitted models.']
     if len(ranked) == 1: told.append('No other method was run beside it.')
     else: told.append(_lead(predictions, best.method, ranked.method[1], split, metric))
-    if floor in set(ranked.method) - {best.method}: told.append(_lead(predictions, best.method, floor, split, metric))
-    else: told.append(_guessing(predictions, metric))
+    others = set(ranked.method) - {best.method}
+    if floor not in others: told.append(_guessing(predictions, metric))
+    elif floor != ranked.method[1]: told.append(_lead(predictions, best.method, floor, split, metric))
     if best.n < 10: told.append(f'Intervals from {best.n} units are narrower than they should be.')
     if split in FOLDED and predictions.fold.nunique() == 1: told.append('This is one fold: the page of the paper puts all folds together.')
     return ' '.join(filter(None, told))

@@ -123,11 +123,11 @@ def paper_module(
 
 def source_of(
     paper: str,
-    parameters: dict,  # `source`: 'simulated' or a folder
+    parameters: dict,  # `source`: 'simulated' or a folder; a notebook without it simulates
 ) -> dict:             # kind, name, fingerprint; for simulated data also the planted effects
     "What data a run reads."
     module = paper_module(paper, 'data')
-    source = dict(module.source_info(parameters['source']))
+    source = dict(module.source_info(parameters.get('source', SIMULATED)))
     if source['kind'] != SIMULATED: return source
     effects = {name: parameters.get(name, usual) for name, usual in module.EFFECTS.items()}
     changed = ''.join(f'-{name}{value:g}' for name, value in effects.items() if value != module.EFFECTS[name])

@@ -206,8 +206,8 @@ def choose_precision(
     if precision not in ('fp32', 'bf16', 'auto'): raise ValueError(f"precision={precision!r}: expected 'fp32', 'bf16' or 'auto'")
     if precision != 'auto': return precision
     if torch.cuda.is_available(): return 'bf16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'fp32'
-    has = torch.cpu.get_capabilities()
-    return 'bf16' if has.get('amx_bf16') or has.get('avx512_bf16') else 'fp32'
+    able = torch.cpu.get_capabilities()
+    return 'bf16' if able.get('amx_bf16') or able.get('avx512_bf16') else 'fp32'
 
 # %% ../../nbs/learn/01_peft.ipynb #c3500814
 def make_loss(

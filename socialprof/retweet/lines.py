@@ -6,23 +6,22 @@
 __all__ = ['IDS', 'EARLIEST', 'LATEST', 'MOST', 'Layout', 'layout_of', 'parse', 'lines', 'line_problems', 'Bad', 'checked',
            'pair_keys']
 
-# %% ../../nbs/retweet/00b_lines.ipynb #15fcf6f5
+# %% ../../nbs/retweet/00b_lines.ipynb #74a656f0
 from collections.abc import Sequence
 from dataclasses import dataclass
 import re
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from ..core.formats import near, shown
 from .columns import BY_NAME, CLS, INPUTS, KINDS, MBERT, MEDIA, NAMES, SEP, TYPES, VOCABULARY, our_name
 
-# %% ../../nbs/retweet/00b_lines.ipynb #c94cbb8c
+# %% ../../nbs/retweet/00b_lines.ipynb #88280563
 IDS = VOCABULARY[MBERT]
 EARLIEST, LATEST = 1_136_073_600, 4_102_444_800  # 2006 and 2100: other times are not unix seconds
 MOST = 10**10                                    # from here on a count is none
-_HEX, _DIGITS = b'0123456789abcdefABCDEF', b'0123456789'
+_HEX = b'0123456789abcdefABCDEF'
 
 @dataclass(frozen=True)
 class Layout:
@@ -49,7 +48,7 @@ def layout_of(
         if separator == '\x01' and len(fields) in (len(INPUTS), len(NAMES)): return Layout(NAMES[:len(fields)], separator, ids), []
     return None
 
-# %% ../../nbs/retweet/00b_lines.ipynb #ff0e7040
+# %% ../../nbs/retweet/00b_lines.ipynb #2a93fe8a
 def _only(values: pl.Series, allowed: bytes, between: str = '') -> bool:
     "Are all values made of these bytes only? With `between` nothing in a list is empty either."
     joined = (values.str.join(between).item() or '').encode()
@@ -59,15 +58,14 @@ def _only(values: pl.Series, allowed: bytes, between: str = '') -> bool:
 
 def _tokens(values: pl.Series, ids: int) -> pl.Series | None:
     "Lists of token ids; None if one is no number, out of range, or the special tokens are not each in its place and nowhere beside it."
-    joined = values.str.join('\t').item()
-    if joined.encode().translate(None, _DIGITS + b'\t'): return None
-    flat = np.fromstring(joined, np.int64, sep='\t')
-    sizes = values.str.count_matches('\t', literal=True).to_numpy().astype(np.int64) + 1
-    ends = np.cumsum(sizes)
-    if len(flat) != ends[-1] or flat.max() >= ids or sizes.min() < 2: return None
+    try: lists = values.str.split('\t').cast(pl.List(pl.Int32))
+    except pl.exceptions.PolarsError: return None
+    flat, ends = lists.explode(empty_as_null=False).to_numpy(), np.cumsum(lists.list.len().to_numpy(), dtype=np.int64)
+    sizes = np.diff(ends, prepend=0)
+    if flat.min() < 0 or flat.max() >= ids or sizes.min() < 2: return None
     starts = ends - sizes
     if (flat[starts] != CLS).any() or (flat[ends - 1] != SEP).any() or (flat[starts + 1] == CLS).any() or (flat[ends - 2] == SEP).any(): return None
-    return pl.Series('text_tokens', pa.LargeListArray.from_arrays(np.r_[0, ends], pa.array(flat.astype(np.int32))))
+    return lists.alias('text_tokens')
 
 # %% ../../nbs/retweet/00b_lines.ipynb #5d468344
 def _in_range(table: pl.DataFrame, layout: Layout) -> bool:

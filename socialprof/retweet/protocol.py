@@ -79,10 +79,10 @@ _BOOSTED = [
 _CONSTANT = Method('base rates', 'constant', {}, 'the rates of training, for every row')
 METHODS = {method.name: method for method in (_CONSTANT, *_NETWORKS, *_BOOSTED)}
 
-# %% ../../nbs/retweet/08_protocol.ipynb #98fedb8e
+# %% ../../nbs/retweet/08_protocol.ipynb #7a9ae1ae
 WORK = {
     'notebook': dict(epochs=1),
-    'quick': dict(epochs=3, patience=1),
+    'quick': dict(epochs=2),
     'standard': dict(epochs=4, patience=1),
     'paper': dict(encoder='bert-base-multilingual-cased', encoder_rate=1e-5, learning_rate=5e-5, batch_size=320, epochs=2, precision='auto')}
 TREES = {'notebook': dict(trees=60, rate=.1), 'quick': dict(trees=200, rate=.08), 'standard': dict(trees=400), 'paper': dict(trees=700, depth=8, rate=.05)}

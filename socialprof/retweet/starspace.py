@@ -42,7 +42,7 @@ def similarity(
     if kind == 'dot': return (left * right).sum(-1)
     return (left * right).sum(-1) / (left.norm(dim=-1) * right.norm(dim=-1)).clamp_min(1e-8)
 
-# %% ../../nbs/retweet/05a_starspace.ipynb #2fbcbaab
+# %% ../../nbs/retweet/05a_starspace.ipynb #85e72d6f
 def pair_losses(
     left: Tensor,          # [n, d]
     right: Tensor,         # [n, d], the partners
@@ -51,7 +51,7 @@ def pair_losses(
     loss='softmax',        # or 'hinge'
     kind='cosine',         # similarity
     margin=.2,             # of the hinge
-    temperature=.1,        # of the softmax
+    temperature=.5,        # of the softmax
 ) -> Tensor:               # [n]; 0 for a pair without any negative
     "Loss of each pair against its sampled negatives."
     plus, minus = similarity(left, right, kind), similarity(left[:, None], right[negatives], kind)
@@ -68,7 +68,7 @@ def draw_negatives(
     chosen = torch.randint(len(partners), (len(partners), k), generator=generator)
     return chosen, partners[chosen] != partners[:, None]
 
-# %% ../../nbs/retweet/05a_starspace.ipynb #36ed7ce3
+# %% ../../nbs/retweet/05a_starspace.ipynb #e0a28f19
 class StarSpaceSettings(BaseEstimator):
     "What a `StarSpace` is told."
     def __init__(self,
@@ -78,7 +78,7 @@ class StarSpaceSettings(BaseEstimator):
         loss='softmax',       # or 'hinge', margin ranking
         negatives=16,         # k, drawn for each pair out of its batch
         margin=.2,            # μ of the hinge
-        temperature=.1,       # τ of the softmax
+        temperature=.5,       # τ of the softmax: the lower, the more the nearest negatives weigh
         epochs=5,             # passes over the pairs
         learning_rate=.1,     # of Adagrad, whose steps on rare features stay long
         batch_size=256,       # pairs an update

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'COMBINATIONS', 'POOLINGS', 'TowerSettings', 'settings_of', 'tuner_settings', 'UserTower', 'TweetTower',
-           'BagSpace', 'TowerNet', 'TowerBatches', 'read_logits', 'downsample', 'tower_loss', 'validation_rce',
-           'make_encoder', 'encoder_tokens', 'first_space', 'make_net', 'make_optimiser', 'fit_towers', 'Towers',
-           'save_towers', 'load_towers']
+           'BagSpace', 'joined', 'TowerNet', 'TowerBatches', 'read_logits', 'downsample', 'tower_loss',
+           'validation_rce', 'make_encoder', 'encoder_tokens', 'first_space', 'make_net', 'make_optimiser',
+           'fit_towers', 'Towers', 'save_towers', 'load_towers']
 
 # %% ../../nbs/retweet/05c_towers.ipynb #e126579e
 from pathlib import Path
@@ -33,7 +33,7 @@ from .ids import SCRATCH, Ragged, Route, mapped, padded, route, source_tokenizer
 from .rows import CATEGORIES, OUTCOMES, TowerFeatures, TowerRows, load_features, save_features, tower_rows
 from .starspace import StarSpace, check_choice, on_threads
 
-# %% ../../nbs/retweet/05c_towers.ipynb #b586655a
+# %% ../../nbs/retweet/05c_towers.ipynb #4aecabbd
 PARTS, COMBINATIONS, POOLINGS = ('tweet+user', 'tweet', 'user'), ('concat', 'hadamard', 'both', 'dot'), ('cls', 'mean')
 
 class TowerSettings(BaseEstimator):
@@ -50,10 +50,10 @@ class TowerSettings(BaseEstimator):
         width=64,              # of u, t and the head's hidden layer
         dim=32,                # of the space of bags
         space_epochs=5,        # StarSpace epochs before training; 0 = the space starts at random
-        dropout=.1,            # in the small BERT, the user tower and the head
-        epochs=3,              # passes over the training rows
-        learning_rate=2e-3,    # peak, of all but the encoder and the space
-        encoder_rate=None,     # peak, of the encoder; None = 5e-4 for the small BERT, 2e-5 for a pretrained one
+        dropout=.3,            # in the small BERT, the user tower and the head
+        epochs=2,              # passes over the training rows
+        learning_rate=2e-3,    # peak, of all but the encoder and the space; ten times that for the straight line
+        encoder_rate=None,     # peak, of the encoder; None = 1e-4 for the small BERT, 2e-5 for a pretrained one
         space_rate=2e-4,       # peak, of the space of bags
         batch_size=64,         # rows an update
         weight_decay=.01,      # AdamW's; biases, layer norms and embeddings are spared
@@ -72,9 +72,9 @@ class TowerSettings(BaseEstimator):
     ):
         vars(self).update({name: value for name, value in locals().items() if name != 'self'})
 
+# %% ../../nbs/retweet/05c_towers.ipynb #b760d55e
 _BESIDE = ('resume', 'output_dir', 'progress', 'threads', 'callbacks')   # settings that leave the result alone
 
-# %% ../../nbs/retweet/05c_towers.ipynb #3d06e15b
 def settings_of(
     towers,  # a TowerSettings
 ) -> dict:
@@ -138,7 +138,19 @@ class BagSpace(nn.Module):
         counts = posts.new_zeros(n * kinds).index_add(0, row * kinds + outcome, torch.ones_like(alike)).view(n, kinds)
         return history, torch.cat([torch.log1p(sums), sums / counts.clamp_min(1)], 1)
 
-# %% ../../nbs/retweet/05c_towers.ipynb #26d4bf55
+# %% ../../nbs/retweet/05c_towers.ipynb #10222843
+def joined(
+    user: Tensor,     # [n, width]
+    tweet: Tensor,    # [n, width]
+    combine: str,     # one of COMBINATIONS
+) -> Tensor:          # [n, 2 · width], [n, width], [n, 3 · width] or [n, 1]
+    "What the head sees of the two vectors."
+    if combine == 'concat': return torch.cat([user, tweet], 1)
+    product = user * tweet
+    if combine == 'dot': return product.sum(1, keepdim=True) / product.shape[1]**.5
+    return product if combine == 'hadamard' else torch.cat([user, tweet, product], 1)
+
+# %% ../../nbs/retweet/05c_towers.ipynb #e0d10e72
 class TowerNet(nn.Module):
     "Both towers (or one), the space of bags and the head."
     def __init__(self, settings, encoder, rows: TowerRows, outputs: int):
@@ -159,13 +171,6 @@ class TowerNet(nn.Module):
     @property
     def device(self) -> torch.device: return self.head[-1].weight.device
 
-    def joined(self, user: Tensor, tweet: Tensor) -> Tensor:
-        "What the head sees of the two vectors."
-        if self.combine == 'concat': return torch.cat([user, tweet], 1)
-        product = user * tweet
-        if self.combine == 'dot': return product.sum(1, keepdim=True) / product.shape[1]**.5
-        return product if self.combine == 'hadamard' else torch.cat([user, tweet, product], 1)
-
     def forward(self, input_ids=None, attention_mask=None, codes=None, numbers=None, post=None, offsets=None,
                 seen=None, seen_offsets=None, row=None, outcome=None):
         if self.parts != 'user': tweet = self.tweet(input_ids, attention_mask)
@@ -174,7 +179,8 @@ class TowerNet(nn.Module):
         user = self.user(codes, numbers, history)
         if self.parts == 'user': return SequenceClassifierOutput(logits=self.head(user) + self.straight(numbers))
         more = [alike] * self.match
-        return SequenceClassifierOutput(logits=self.head(torch.cat([self.joined(user, tweet), *more], 1)) + self.straight(torch.cat([numbers, *more], 1)))
+        curved, straight = torch.cat([joined(user, tweet, self.combine), *more], 1), torch.cat([numbers, *more], 1)
+        return SequenceClassifierOutput(logits=self.head(curved) + self.straight(straight))
 
 # %% ../../nbs/retweet/05c_towers.ipynb #4ae9f981
 class TowerBatches(Dataset):
@@ -278,7 +284,7 @@ def encoder_tokens(towers, rows: TowerRows) -> Ragged | None:
         raise ValueError(f'max_length: expected at most {longest}, as {towers.encoder} has positions for, found {tokens.sizes.max()} ids')
     return tokens
 
-# %% ../../nbs/retweet/05c_towers.ipynb #f45d963c
+# %% ../../nbs/retweet/05c_towers.ipynb #6b2e68d4
 def first_space(
     rows: TowerRows,   # training rows
     dim: int,
@@ -306,15 +312,15 @@ def make_net(towers, rows: TowerRows, labels: np.ndarray) -> TowerNet:
     return net
 
 def make_optimiser(towers, net: TowerNet) -> torch.optim.Optimizer:
-    "AdamW with a rate for the encoder, one for the space of bags and one for the rest; only matrices of layers decay."
-    rate = towers.encoder_rate or (5e-4 if towers.route_.kind == SCRATCH else 2e-5)
-    rates, groups = {'tweet.encoder': rate, 'space.table': towers.space_rate}, {}
+    "AdamW with a rate for the encoder, one for the space of bags and one for the rest (ten times that for the straight line); only matrices decay."
+    rate = towers.encoder_rate or (1e-4 if towers.route_.kind == SCRATCH else 2e-5)
+    rates, groups = {'tweet.encoder': rate, 'space.table': towers.space_rate, 'straight': 10 * towers.learning_rate}, {}
     for name, parameter in net.named_parameters():
         lr = next((value for start, value in rates.items() if name.startswith(start)), towers.learning_rate)
         groups.setdefault((lr, parameter.ndim > 1 and 'embedding' not in name and not name.startswith(('space', 'user.categories'))), []).append(parameter)
-    return torch.optim.AdamW([dict(params=found, lr=lr, weight_decay=towers.weight_decay * decays) for (lr, decays), found in groups.items()])
+    return torch.optim.AdamW([dict(params=found, lr=lr, weight_decay=towers.weight_decay * decays) for (lr, decays), found in groups.items()], fused=True)
 
-# %% ../../nbs/retweet/05c_towers.ipynb #1fd8dcff
+# %% ../../nbs/retweet/05c_towers.ipynb #dc1eed2a
 def _digest(rows: TowerRows, labels: np.ndarray) -> str:
     "A hash of all that training reads of these rows."
     total, memory = hashlib.blake2b(digest_size=16), rows.features.memory_
@@ -322,12 +328,13 @@ def _digest(rows: TowerRows, labels: np.ndarray) -> str:
     for part in (rows.codes, rows.numbers, memory.outcome, labels): total.update(np.ascontiguousarray(part).tobytes())
     return total.hexdigest()
 
-def _check_rows(rows: TowerRows, y, name: str) -> np.ndarray:
+def _check_rows(rows: TowerRows, y, name: str, outputs: int | None = None) -> np.ndarray:
     "Labels int8 [n, L] of rows, their own if none are given; ValueError where they do not fit."
     y = rows.labels if y is None else np.asarray(y)
     if y is None: raise ValueError(f'{name}: these rows have no labels; give y, 0/1 of shape [n, labels]')
     y = check_labels(y[:, None] if y.ndim == 1 else y)
     if len(y) != len(rows): raise ValueError(f'{name}: {len(rows)} rows but {len(y)} rows of labels')
+    if y.shape[1] != (outputs or y.shape[1]): raise ValueError(f'{name}: expected {outputs} labels, found {y.shape[1]}')
     return y
 
 def fit_towers(towers, rows: TowerRows, y: np.ndarray, held_out: tuple | None) -> None:
@@ -351,7 +358,7 @@ def fit_towers(towers, rows: TowerRows, y: np.ndarray, held_out: tuple | None) -
                                      data_collator=lambda batch: batch, optimizers=(make_optimiser(towers, net), None))
         towers.best_epoch_ = best and round(peft.best_entry(towers.history_)['epoch'])
 
-# %% ../../nbs/retweet/05c_towers.ipynb #7d20fe75
+# %% ../../nbs/retweet/05c_towers.ipynb #1b9427ff
 class Towers(ClassifierMixin, TowerSettings):
     "Will this reader engage with this post? Settings: `TowerSettings`."
     def fit(self,
@@ -361,10 +368,8 @@ class Towers(ClassifierMixin, TowerSettings):
     ):
         "Sets `net_ features_ route_ downsampled_ history_ best_epoch_ trainable_ precision_ weights_ classes_`; errors name the row or setting at fault."
         check_choice(self, parts=PARTS, combine=COMBINATIONS, pooling=POOLINGS, schedule=tuple(peft.SCHEDULES))
-        y, held_out = _check_rows(rows, y, 'training'), None
-        if validation is not None:
-            held_out = validation[0], _check_rows(validation[0], validation[1], 'validation')
-            if held_out[1].shape[1] != y.shape[1]: raise ValueError(f'validation: expected {y.shape[1]} labels, found {held_out[1].shape[1]}')
+        y = _check_rows(rows, y, 'training')
+        held_out = None if validation is None else (validation[0], _check_rows(validation[0], validation[1], 'validation', y.shape[1]))
         self.features_, self.classes_, self.precision_ = rows.features, np.arange(y.shape[1]), choose_precision(self.precision)
         self.route_ = route(self.encoder, rows.features.source_, rows.features.vocabulary)
         self.weights_ = None if self.route_.kind == SCRATCH else find(self.encoder).sha256

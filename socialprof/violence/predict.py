@@ -4,20 +4,21 @@
 
 # %% auto #0
 __all__ = ['INPUTS', 'LONGEST', 'FRONT', 'KINDS', 'REMINDER', 'save_model', 'load_model', 'csv_rows', 'Form', 'form_of',
-           'passed_on', 'source_files', 'forms_of', 'posts', 'scores_of', 'csv_line', 'Growing', 'begin', 'check_done',
-           'sentence', 'score_parts', 'predict_file']
+           'passed_on', 'source_files', 'forms_of', 'posts', 'scores_of', 'csv_line', 'check_done', 'sentence',
+           'score_parts', 'predict_file']
 
 # %% ../../nbs/violence/06_predict.ipynb #04b45d68
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-import csv, os, re, warnings
+import csv, re, warnings
 import numpy as np
 from tqdm.auto import tqdm
-from ..core.config import folder_fingerprint, read_json, write_json
+from ..core.config import folder_fingerprint
 from ..core.encode import CutTexts, encode
 from ..core.formats import Problems, near, shown
+from ..core.growing import Growing
 from ..core.models import find
 from ..learn.multilabel import label_scores, nested as nest
 from ..learn.saved import load_card, save_card
@@ -150,7 +151,8 @@ def passed_on(
     front = ['' if i is None else cells[i] for i in form.front]
     if form.front[0] is None: front[0] = f'{path.name}:{line}'
     elif not front[0]: return problems.add(path, line, 'an id', 'none', mend)
-    truth = ['' if i is None else _true(cells[i], value) for i, value in zip(form.truth, form.values or [None] * len(form.truth), strict=True)]
+    known = [i is not None and (not form.values or cells[i] in form.values) for i in form.truth]  # a category that the model has not says nothing of its labels
+    truth = [_true(cells[i], value) if k else '' for i, value, k in zip(form.truth, form.values or [None] * len(known), known, strict=True)]
     if None not in truth: return front + truth
     problems.add(path, line, 'a label of 0 or 1', shown(cells[form.truth[truth.index(None)]]), mend)
 
@@ -211,50 +213,7 @@ def csv_line(cells: Iterable) -> str:
     quoted = ('"' + cell.replace('"', '""') + '"' if _SPECIAL.search(cell) else cell for cell in map(str, cells))
     return ','.join(quoted) + '\n'
 
-# %% ../../nbs/violence/06_predict.ipynb #259fda0d
-class Growing:
-    "An output that is being written: `add` a part at a time, then `finish`. `state` is what the note beside it says."
-    def __init__(self, output: str | Path, header: str, made_by: dict, resume: bool = False):
-        self.output = Path(output)
-        self.path, self.note = (self.output.with_name(self.output.name + end) for end in ('.part', '.part.json'))
-        self.state = begin(self, made_by, resume)
-        self.file = open(self.path, 'r+b' if self.state else 'wb')
-        if self.state: self.file.truncate(self.state['bytes']); self.file.seek(0, os.SEEK_END)
-        else:
-            self.state = dict(made_by, posts=0, bytes=0, empty=0, missing=0)
-            self.add(header)
-
-    def add(self, text: str, **counts):
-        "Append text that holds so many posts, empty and missing texts; when this returns it is on the disk, and noted."
-        self.file.write(data := text.encode('utf-8'))
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        for name, n in dict(counts, bytes=len(data)).items(): self.state[name] += n
-        write_json(self.note, self.state)
-
-    def finish(self):
-        "Give the file its name."
-        self.file.close()
-        os.replace(self.path, self.output)
-        self.note.unlink()
-
 # %% ../../nbs/violence/06_predict.ipynb #92beab47
-def begin(
-    growing: Growing,
-    made_by: dict,  # what decides the scores
-    resume: bool,   # go on with what is there?
-) -> dict | None:
-    "The state to go on from, None for a new output; an error for what would be overwritten, or cannot be gone on with."
-    if growing.output.exists(): raise FileExistsError(f'{growing.output}: is there already; name another file, or delete it')
-    if not growing.note.exists(): return None
-    if not resume: raise FileExistsError(f'{growing.path}: found what an interrupted run left; go on with --resume, or delete it')
-    state, again = read_json(growing.note), f'delete {growing.path} and {growing.note.name} to start again'
-    for name, value in made_by.items():
-        if state[name] != value: raise ValueError(f'{growing.path}: expected {name} {value!r}, found {state[name]!r}; go on with the same, or {again}')
-    if (size := growing.path.stat().st_size if growing.path.exists() else 0) < state['bytes']:
-        raise ValueError(f'{growing.path}: expected at least {state["bytes"]:,} bytes, found {size:,}; {again}')
-    return state
-
 def check_done(
     growing: Growing,
     found: Iterator[tuple[Path, int, list[str]]],  # the posts of the input, from its beginning; moved on to the first that is to do
@@ -313,7 +272,7 @@ def predict_file(
     forms, problems = forms_of(files, card['labels']), Problems()
     made_by = dict(model=folder_fingerprint(model), nested=card['nested'] if nested is None else nested)
     output.parent.mkdir(parents=True, exist_ok=True)
-    growing = Growing(output, csv_line(inference_columns(card['labels'])), made_by, resume)
+    growing = Growing(output, csv_line(inference_columns(card['labels'])), made_by, resume, ('posts', 'empty', 'missing'))
     with growing.file, tqdm(total=sum(path.stat().st_size for path in files), unit='B', unit_scale=True, desc='predict', delay=2, disable=quiet) as bar:
         found = posts(files, forms, problems, bar.update)
         check_done(growing, found)

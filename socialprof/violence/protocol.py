@@ -258,11 +258,11 @@ SETTINGS: dict[str, Setting] = {setting.method: setting for setting in (
 
 # %% ../../nbs/violence/05_protocol.ipynb #d6c1c52a
 CARD = dict(max_length=32, weight_decay=.1, warmup=0., schedule='cosine', metric='micro_auc', precision='auto', group_by_length=True, multilabel=True)
-RATES = {'lora': 2e-3, 'head': 5e-3, 'full': 5e-5}  # for small batches; the paper's profile has the card's
+RATES = {'lora': 2e-3, 'head': 5e-3, 'full': 5e-5}  # for small batches, after a warm-up; the paper's profile has the card's
 WORK = {  # what a profile changes: how much work
     'notebook': dict(epochs=1, batch_size=16),
-    'quick': dict(epochs=4, batch_size=8, dropout=0., body_dropout=0.),
-    'standard': dict(epochs=4, batch_size=32),
+    'quick': dict(epochs=3, batch_size=8, warmup=.1, dropout=0., body_dropout=0.),
+    'standard': dict(epochs=4, batch_size=32, warmup=.1),
     'paper': dict(epochs=20, batch_size=1024, learning_rate=5e-5)}
 
 def setting(
