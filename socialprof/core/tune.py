@@ -135,8 +135,8 @@ def probe(
         posts.append(' '.join(rng.choice(words, length)) + tail)
     return posts
 
-# %% ../../nbs/core/06a_tune.ipynb #817aaed0
-LIMITS = dict(cosine=.999, neighbours=.98)   # at least so much; the cosine alone says little where all vectors point one way, as E5's do
+# %% ../../nbs/core/06a_tune.ipynb #f52fe5fc
+LIMITS = dict(cosine=.999, centred=.999, neighbours=.98)   # at least so much
 CLEARLY = 1.1                                # times as fast as 32 bits, or 32 bits stay
 
 def agreement(
@@ -144,11 +144,13 @@ def agreement(
     truth: np.ndarray,    # [n, d], of 32 bits
     k: int = 10,          # nearest that are looked at
 ) -> dict[str, float]:
-    "Lowest cosine, and mean share of the k nearest that are the same."
-    unit = [found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12) for found in (vectors, truth)]
+    "Lowest cosine, as it is and from the mean vector on, and mean share of the k nearest that are the same."
+    scaled = lambda found: found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+    unit, centred = [scaled(found) for found in (vectors, truth)], [scaled(found - truth.mean(0)) for found in (vectors, truth)]
     nearest = [np.argsort(-(u @ u.T - 9 * np.eye(len(u))), axis=1, kind='stable')[:, :k] for u in unit]
     same = [len(set(a) & set(b)) / k for a, b in zip(*nearest, strict=True)]
-    return dict(cosine=float((unit[0] * unit[1]).sum(1).min()), neighbours=float(np.mean(same)))
+    lowest = lambda pair: float((pair[0] * pair[1]).sum(1).min())
+    return dict(cosine=lowest(unit), centred=lowest(centred), neighbours=float(np.mean(same)))
 
 def refusal(found: dict) -> str:
     "Why a way of encoding is refused; empty if it is not."
@@ -236,9 +238,9 @@ def _best_batch(texts: list[str], weights: Weights, settings: Settings, sizes=(5
     for size in sizes * 3: times[size].append(_seconds(lambda size=size: _vectors(same, weights, settings, size)))
     return min(sizes, key=lambda size: float(np.median(times[size])))
 
-# %% ../../nbs/core/06a_tune.ipynb #b5c2f6c2
+# %% ../../nbs/core/06a_tune.ipynb #30aa7ff1
 def _record(weights: Weights, settings: Settings) -> Path:
-    what = fingerprint(host(), _identity(weights.path, weights.sha256), settings.pooling, settings.normalise, settings.dense)
+    what = fingerprint(host(), LIMITS, _identity(weights.path, weights.sha256), settings.pooling, settings.normalise, settings.dense)
     return cache_dir('tuned') / f'{Path(weights.model).name}-{what}.json'
 
 def choice(
@@ -263,4 +265,4 @@ def choices() -> pd.DataFrame:
         if told['host'] != host(): continue
         way = told['ways'][told['precision']]
         rows.append({key: told[key] for key in ('model', 'precision', 'speedup', 'batch_tokens')} | {key: way.get(key) for key in LIMITS})
-    return pd.DataFrame(rows, columns=['model', 'precision', 'speedup', 'cosine', 'neighbours', 'batch_tokens'])
+    return pd.DataFrame(rows, columns=['model', 'precision', 'speedup', *LIMITS, 'batch_tokens'])
