@@ -8,7 +8,7 @@ here = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
 parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
-extras = {name: cfg[f"{name}_requirements"].split() for name in ("weights", "dev")}
+extras = {name: cfg[f"{name}_requirements"].split() for name in ("weights", "fast", "dev")}
 
 setup(
     name=cfg["lib_name"],

@@ -1,5 +1,7 @@
 """The fork engine: what papermill's own engine gives, sooner; and a child that dies harms nobody."""
-import json, os
+import json, os, tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import nbformat
 import papermill
@@ -77,14 +79,45 @@ def test_children_share_no_random_numbers_and_no_environment(run, monkeypatch):
     assert first[0] != second[0] and first[1] != second[1] and first[2:] == second[2:] == ['yes', os.getcwd()]
 
 
+def _left() -> set:
+    "Shared memory, connection files and temporary files that there are now."
+    from jupyter_core.paths import jupyter_runtime_dir
+    places = [Path('/dev/shm'), Path(jupyter_runtime_dir()), Path(tempfile.gettempdir())]
+    ours = lambda path: any(word in path.name for word in ('kernel', 'torch_', 'sem.', 'run-', 'psm_'))
+    return {path for place in places if place.is_dir() for path in place.iterdir() if ours(path)}
+
 def test_nothing_is_left(run):
+    "No process, file or shared memory; SOCIALPROF_MANY_RUNS=500 asks more often."
     run('1')
     held = engine.parent()
     family = psutil.Process(held.process.pid)
-    files = len(os.listdir('/proc/self/fd'))
-    for _ in range(3): run('n')
+    files, memory, before = len(os.listdir('/proc/self/fd')), family.memory_info().rss, _left()
+    runs = int(os.environ.get('SOCIALPROF_MANY_RUNS', 3))
+    for i in range(runs):
+        if i % 10 == 9:
+            with pytest.raises(Exception, match='exit code 3'): run('import os; os._exit(3)')
+        else: run('n')
     psutil.wait_procs(family.children(), timeout=5)
     assert not family.children() and family.num_fds() < 20 and len(os.listdir('/proc/self/fd')) <= files + 1
+    assert family.memory_info().rss < memory + 10 * 2**20 and not {path for path in _left() - before if path.owner() == Path(__file__).owner()}
+
+
+def test_siblings_are_unharmed(tmp_path):
+    "Four at a time; two of them die in the middle, one is interrupted."
+    def execute(name, *cells):
+        book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells],
+                                        metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')))
+        nbformat.write(book, tmp_path / f'{name}.ipynb')
+        try: done = papermill.execute_notebook(tmp_path / f'{name}.ipynb', tmp_path / f'{name}-out.ipynb', engine_name=engine_named('socialprof'),
+                                               kernel_name='python3', progress_bar=False)
+        except Exception as problem: return str(problem)
+        return done.cells[-1].outputs[0]['data']['text/plain']
+    slow, end = 'import os, signal, time; time.sleep(1)', 'time.sleep(1); 42'
+    told = dict(good=(slow, end), left=(slow, 'os._exit(5)'), killed=(slow, 'os.kill(os.getpid(), signal.SIGKILL)'),
+                interrupted=(slow, 'os.kill(os.getpid(), signal.SIGINT); time.sleep(9)'), also_good=(slow, end))
+    with ThreadPoolExecutor(4) as pool: found = dict(zip(told, pool.map(lambda name: execute(name, *told[name]), told), strict=True))
+    assert found['good'] == found['also_good'] == '42'
+    assert 'exit code 5' in found['left'] and 'SIGKILL' in found['killed'] and 'KeyboardInterrupt' in found['interrupted']
 
 
 def test_for_anybody(tmp_path, python, root):
@@ -98,6 +131,24 @@ def test_for_anybody(tmp_path, python, root):
         result, = (tmp_path / name).rglob('*.json')
         found[name] = [{k: v for k, v in row.items() if k != 'seconds'} for row in json.loads(result.read_text())['results']]
     assert found['nbclient'] == found['socialprof'] and len(found['socialprof']) > 10
+
+
+RUNS = sorted(path for path in (Path(__file__).parents[1] / 'nbs').rglob('run_*.ipynb') if path.parent.name != 'lab' and path.stem != 'run_summary')
+
+@pytest.mark.skipif('SOCIALPROF_ALL_RUNS' not in os.environ, reason='SOCIALPROF_ALL_RUNS=1 compares the engines on every run_* (minutes)')
+@pytest.mark.parametrize('path', RUNS, ids=lambda path: f'{path.parent.name}/{path.stem}')
+def test_every_run_gives_the_figures_of_the_ordinary_engine(tmp_path, root, path):
+    "Metrics and outputs, times aside."
+    found = []
+    for name in ('papermill', 'socialprof'):
+        done = papermill.execute_notebook(path, tmp_path / f'{name}.ipynb', parameters=dict(reports=str(tmp_path / name)), engine_name=engine_named(name),
+                                          kernel_name='python3', cwd=str(root), progress_bar=False)
+        results = [json.loads(file.read_text()) for file in sorted((tmp_path / name).rglob('*.json'))]
+        metrics = [[{k: v for k, v in row.items() if k != 'seconds'} for row in result['results']] for result in results]
+        kinds = [[(output['output_type'], sorted(output.get('data', {}))) for output in cell.get('outputs', []) if output.get('name') != 'stderr']
+                 for cell in done.cells]
+        found.append((metrics, kinds))
+    assert found[0] == found[1] and found[0][0]
 
 
 def test_trouble_is_said_once(monkeypatch, tmp_path):

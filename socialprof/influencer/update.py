@@ -39,9 +39,9 @@ SETTINGS: dict[str, Setting] = {setting.method: setting for setting in (
 
 # %% ../../nbs/influencer/02_update.ipynb #17c7290e
 PROFILES = {  # what a profile changes: models, and how much work
-    'quick': dict(epochs=5, max_length=64, precision='auto', body_dropout=0.),
-    'standard': dict(epochs=10, max_length=128, precision='auto'),
-    'paper': dict(epochs=10, precision='auto'),
+    'quick': dict(epochs=5, max_length=64, precision='auto', body_dropout=0., part_tokens=2048),
+    'standard': dict(epochs=10, max_length=128, precision='auto', part_tokens=2048),
+    'paper': dict(epochs=10, precision='auto', part_tokens=2048),
 }
 
 def _known(name: str) -> Setting:
