@@ -217,7 +217,7 @@ def cache(
 def predict(
     model: Annotated[Path, typer.Argument(help='A folder that `run --save-model` kept.')],
     source: Annotated[Path, typer.Argument(metavar='INPUT', help='A folder or file in the paper\'s format.')],
-    output: Annotated[Path, typer.Argument(help='The file of predictions.')],
+    output: Annotated[Path, typer.Argument(help='The file of predictions; for retweet a folder, which gets a file a target.')],
     rows: Annotated[int | None, typer.Option(min=1, help='How many rows are held in memory.')] = None,
     resume: Annotated[bool, typer.Option('--resume', help='Go on with a file that was begun.')] = False,
     quiet: Quiet = False,

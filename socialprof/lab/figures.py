@@ -34,15 +34,25 @@ def titles_of(
     kinds = {title.partition(' of ')[0] for title in titles}
     return titles[0] if len(titles) == 1 else f'{min(kinds)} by label' if len(kinds) == 1 else ' and '.join(titles)
 
+# %% ../../nbs/lab/03a_figures.ipynb #50adae21
+def _edge(rows: pd.DataFrame, times: float = 2.5) -> float:
+    "Where the axis ends if some gaps would press all others together: so many times what most reach; infinity if none does."
+    edge = times * rows[['low', 'high']].abs().max(axis=1).quantile(.75) if len(rows) > 7 else np.inf
+    return edge if (rows.gap.abs() > edge).any() else np.inf
+
 def _forest_panel(axis, rows: pd.DataFrame, names: list[str], many: bool):
-    "Claims of one scale of figures, from above."
-    at = np.arange(len(rows))[::-1]
+    "Claims of one scale of figures, from above; what lies far beyond the others is told as a number at the edge."
+    at, size, edge = pd.Series(np.arange(len(rows))[::-1], rows.index), 8 if many else 10, _edge(rows)
     axis.axvline(0, color='black', linewidth=1)
-    for verdict, part in rows.groupby('verdict'):
+    for verdict, part in rows[rows.gap.abs() <= edge].groupby('verdict'):
         sides = [(part.gap - part.low).clip(0), (part.high - part.gap).clip(0)]
-        axis.errorbar(part.gap, at[rows.index.get_indexer(part.index)], xerr=sides, fmt='o', markersize=4 if many else 6, capsize=3,
-                      color=COLOURS[verdict], label=verdict)
-    axis.set_yticks(at[::-1], names[::-1], fontsize=8 if many else 10)
+        axis.errorbar(part.gap, at[part.index], xerr=sides, fmt='o', markersize=4 if many else 6, color=COLOURS[verdict], label=verdict, capsize=3)
+    for row in rows[rows.gap.abs() > edge].itertuples():
+        right = row.gap > 0
+        axis.set_xlim(**{'right' if right else 'left': edge if right else -edge})
+        axis.text(edge if right else -edge, at[row.Index], f'{row.gap:+.0f} →' if right else f'← {row.gap:+.0f}', ha='right' if right else 'left',
+                  va='center', fontsize=size, color=COLOURS[row.verdict])
+    axis.set_yticks(at[::-1], names[::-1], fontsize=size)
     axis.set_ylim(-.7, len(rows) - .3)
     titles = rows.metric.map(titles_of)
     told = titles.iloc[0] if titles.nunique() == 1 else "each claim's own metric"
