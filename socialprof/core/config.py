@@ -70,8 +70,9 @@ def write_json(path: str | Path, value) -> Path:
     return Path(path)
 
 def read_json(path: str | Path):
-    "Read what `write_json` wrote."
-    return json.loads(Path(path).read_text(encoding='utf-8'))
+    "Read what `write_json` wrote; ValueError with the file's name for what is no JSON."
+    try: return json.loads(Path(path).read_text(encoding='utf-8'))
+    except json.JSONDecodeError as error: raise ValueError(f'{path}: expected JSON, found none ({error}); mend the file, or copy it again') from None
 
 # %% ../../nbs/core/00_config.ipynb #3be72653
 def sha256(

@@ -136,7 +136,7 @@ def data_list():
 def get(paper: str):
     "Where a paper's real corpus comes from, on what terms, and where to put it."
     with _plain_errors():
-        _data(paper)
+        _, paper, _ = _data(paper)
         text = (root() / 'data' / 'README.md').read_text(encoding='utf-8')
         sections = {part.splitlines()[0].strip().lower(): part for part in text.split('\n## ')[1:]}
         typer.echo('## ' + next(part for title, part in sections.items() if title.startswith(paper)))

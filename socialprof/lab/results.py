@@ -271,7 +271,7 @@ def is_current(
     "Is this run done, and why (not)?"
     if not path.exists(): return False, 'not run'
     try: found = read_json(path)
-    except (json.JSONDecodeError, UnicodeDecodeError): return False, 'its result file is damaged'
+    except ValueError: return False, 'its result file is damaged'
     if found.get('key') != key: return False, 'notebook, parameters, data, code or packages changed'
     if found.get('predictions') and not path.with_name(found['predictions']).exists(): return False, 'its predictions are missing'
     if changed := [model for model, sha in found.get('models', {}).items() if _weights(model) not in (sha, None)]: return False, f'weights changed: {changed}'

@@ -445,7 +445,7 @@ def convert(
     settings = dict(fingerprint=quick_fingerprint(files_of(source)), policy=policy, rows_per_group=rows_per_group, tokenizer=tokenizer,
                     ids=VOCABULARY.get(tokenizer, IDS), piece=piece, version=1)
     with _alone(target):
-        if resume and (target / ABOUT).is_file() and read_json(target / ABOUT).get('settings') == settings: return read_json(target / ABOUT)
+        if resume and (target / ABOUT).is_file() and (about := read_json(target / ABOUT)).get('settings') == settings: return _told_again(about, target)
         files = look(source, settings['ids'])
         _ready(target, settings, resume)
         jobs, work = _jobs(files, target, settings), target / '_work'
@@ -464,7 +464,19 @@ def told_tokenizer(
 ) -> str:
     "The tokenizer that a folder's about.json names, else that of the challenge."
     about = (Path(source) if Path(source).is_dir() else Path(source).parent) / ABOUT
-    return read_json(about).get('tokenizer', MBERT) if about.is_file() else MBERT
+    if not about.is_file(): return MBERT
+    try: name = read_json(about).get('tokenizer', MBERT)
+    except (ValueError, AttributeError):
+        problems = Problems()
+        problems.add(about, None, 'a JSON object that may name the "tokenizer" of the ids', 'something else', 'mend or remove it')
+        problems.raise_if_any()
+    if name in VOCABULARY or Path(str(name)).exists(): return name
+    raise LookupError(f'{about}: expected one of the tokenizers {", ".join(VOCABULARY)} or the folder of one, found {name!r}')
+
+def _told_again(about: dict, target: Path) -> dict:
+    "What was written before; bad rows that were set aside are said every time."
+    if about['quarantined']: warnings.warn(f"{about['quarantined']:,} bad rows are kept in {target / 'quarantine'}, and in no result", stacklevel=4)
+    return about
 
 # %% ../../nbs/retweet/00c_convert.ipynb #327c454e
 def _finished(source, target: Path, files: list[File], jobs: list[dict], settings: dict, told: dict) -> dict:
@@ -482,7 +494,8 @@ def _finished(source, target: Path, files: list[File], jobs: list[dict], setting
         aside = _set_aside(target, jobs, notes, places, doubles)
         _drop(jobs, notes, doubles)
         problems = _collected(jobs, notes, places, doubles)
-        warnings.warn(f'{aside:,} bad rows kept in quarantine: {problems.kept[0]}' + f', and {problems.total - 1:,} more' * (problems.total > 1), stacklevel=4)
+        more = f', and {problems.total - 1:,} more' * (problems.total > 1)
+        warnings.warn(f"{aside:,} bad rows kept in quarantine, see {target / 'quarantine'}: {problems.kept[0]}{more}", stacklevel=4)
     for file in files:
         if file.header: warnings.warn(f'{file.path}:1: a header, passed over: {", ".join(file.layout.names)}', stacklevel=4)
     rows = dict.fromkeys((file.part for file in files), 0)

@@ -93,6 +93,7 @@ def predict_file(
     classifier, card = load_card(model, 'retweet')
     output, labels = Path(output), card['labels']
     files, whole = submission_files(output, labels), output / 'all-targets.csv'
+    if output.is_file(): raise FileExistsError(f'{output}: expected a folder for {len(files)} CSV files, found a file; name another one')
     there = [path for path in files.values() if path.is_file()]
     if resume and len(there) == len(files) and not whole.is_file(): return f'{output} is there already, whole; nothing was left to do'
     if there and not whole.is_file(): raise FileExistsError(f'{there[0]}: is there already; name another folder, or delete it')
@@ -101,6 +102,7 @@ def predict_file(
     part = part or next(name for name in ('test', 'val', 'training') if name in told['rows'])
     if part not in told['rows']: raise LookupError(f'{source}: expected one of its parts {", ".join(told["rows"])}, found {part!r}')
     output.mkdir(parents=True, exist_ok=True)
+    if whole.is_file() and not resume: raise FileExistsError(f'{whole}: found what an interrupted run left; go on with --resume, or delete it')
     if not whole.is_file():  # else all was scored, and the run ended while it was cut into files
         made_by = dict(model=folder_fingerprint(model), source=told['fingerprint'], part=part)
         _score_all(classifier, labels, folder, part, Growing(whole, '', made_by, resume), rows, quiet)
