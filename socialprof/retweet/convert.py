@@ -459,6 +459,7 @@ def convert(
         told = dict(seconds=round(time.perf_counter() - begun, 2), peak_memory_mb=peak, resumed=len(jobs) - len(todo))
         return _finished(source, target, files, jobs, settings, told)
 
+# %% ../../nbs/retweet/00c_convert.ipynb #aa3da728
 def told_tokenizer(
     source: str | Path,  # a folder or file
 ) -> str:
