@@ -79,6 +79,7 @@ def _score_all(model, labels: Sequence[str], folder: Path, part: str, growing: G
             bar.update(len(table))
     growing.finish()
 
+# %% ../../nbs/retweet/08a_predict.ipynb #2b326f05
 def predict_file(
     model: str | Path,       # a folder that `save_model` wrote
     source: str | Path,      # files of the challenge, with or without labels, or a folder that `convert` made
