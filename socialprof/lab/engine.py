@@ -4,14 +4,17 @@
 
 # %% auto #0
 __all__ = ['IMPORTS', 'ONE_THREAD', 'ForkEngine', 'wanted_imports', 'import_all', 'serve', 'Forked', 'Parent', 'parent',
-           'ForkProvisioner', 'ForkManager', 'engine_named']
+           'ForkProvisioner', 'ForkClient', 'ForkManager', 'engine_named']
 
 # %% ../../nbs/lab/02_engine.ipynb #e0fd4ba7
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from queue import Empty
 import asyncio, atexit, gc, json, os, random, select, signal, socket, subprocess, sys, threading, time, warnings
 
+from jupyter_client.asynchronous.client import AsyncKernelClient
+from jupyter_client.client import KernelClient
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 from nbclient.exceptions import DeadKernelError
@@ -64,8 +67,8 @@ def _renew(environment: dict, folder: str):
         sys.modules['matplotlib'].rcParams['backend'] = os.environ.setdefault('MPLBACKEND', 'module://matplotlib_inline.backend_inline')
     if os.environ.get('PYTHONPATH'): sys.path[1:1] = [p for p in os.environ['PYTHONPATH'].split(os.pathsep) if p and p not in sys.path]
 
-def _become_kernel(command: list[str], environment: dict, folder: str):
-    "Run an IPython kernel in this process and end it with the kernel."
+def _become_kernel(command: list[str], environment: dict, folder: str, pipe: int):
+    "Run an IPython kernel in this process and end it with the kernel; tell when it listens."
     code = 1
     try:
         _renew(environment, folder)
@@ -73,7 +76,11 @@ def _become_kernel(command: list[str], environment: dict, folder: str):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.argv = ['ipykernel_launcher', *command[3:]]
         sys.path[0] = ''
-        IPKernelApp.launch_instance(argv=command[3:], parent_handle=os.getppid())
+        kernel = IPKernelApp.instance(parent_handle=os.getppid())
+        kernel.initialize(command[3:])
+        atexit.unregister(kernel.close)  # it would now and then wait for good for a thread of its own; the process ends, and all of this with it
+        _tell(pipe, dict(listens=True), close=True)
+        kernel.start()
         code = 0
     except SystemExit as end: code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
@@ -95,11 +102,10 @@ def _fork(control: socket.socket, message: bytes, pipe: int, children: dict):
     pid = os.fork()
     if pid == 0:
         control.close()
-        os.close(pipe)
+        _tell(pipe, dict(pid=os.getpid()))
         for handle, (_, other) in children.items(): os.close(handle), os.close(other)
         request = json.loads(message)
-        _become_kernel(request['command'], request['environment'], request['folder'])
-    _tell(pipe, dict(pid=pid))
+        _become_kernel(request['command'], request['environment'], request['folder'], pipe)
     children[os.pidfd_open(pid)] = (pid, pipe)
 
 def _reap(handle: int, children: dict):
@@ -107,7 +113,7 @@ def _reap(handle: int, children: dict):
     pid, pipe = children.pop(handle)
     _, status, used = os.wait4(pid, 0)
     os.close(handle)
-    _tell(pipe, dict(code=os.waitstatus_to_exitcode(status), peak_memory_mb=used.ru_maxrss // 1024), close=True)
+    _tell(pipe, dict(returncode=os.waitstatus_to_exitcode(status), peak_memory_mb=used.ru_maxrss // 1024), close=True)
 
 # %% ../../nbs/lab/02_engine.ipynb #f4e1916c
 def serve(
@@ -134,22 +140,22 @@ class Forked:
     "A child of the forking parent, with the part of Popen's interface that Jupyter uses."
     stdin = stdout = stderr = None
     def __init__(self, pipe: int):
-        self._pipe, self.returncode, self.peak_memory_mb = os.fdopen(pipe, 'rb'), None, None
-        first = self._pipe.readline()
-        if not first: raise OSError('the process that forks kernels has ended')
-        self.pid = json.loads(first)['pid']
+        self._pipe, self.pid, self.listens, self.returncode, self.peak_memory_mb = os.fdopen(pipe, 'rb', buffering=0), None, False, None, None
+        self.hear()
+        if self.pid is None: raise OSError('the process that forks kernels has ended')
+    def hear(self):
+        "Take one message: its number, that it listens, or how it ended."
+        vars(self).update(json.loads(self._pipe.readline() or '{"returncode": -9}'))
     def fileno(self) -> int: return self._pipe.fileno()
     def poll(self):
         "None while it lives, then its exit code; negative: the signal that ended it."
-        if self.returncode is None and select.select([self._pipe], [], [], 0)[0]: self.wait()
+        while self.returncode is None and select.select([self._pipe], [], [], 0)[0]: self.hear()
         return self.returncode
     def wait(self, timeout=None):
         "Wait for its end."
-        if self.returncode is None:
-            told = json.loads(self._pipe.readline() or '{"code": -9, "peak_memory_mb": null}')
-            self.returncode, self.peak_memory_mb = told['code'], told['peak_memory_mb']
-            self._pipe.close()
+        while self.returncode is None: self.hear()
         return self.returncode
+    def close(self): self._pipe.close()
     def send_signal(self, number: int):
         if self.returncode is None: os.kill(self.pid, number)
     def kill(self): self.send_signal(signal.SIGKILL)
@@ -211,23 +217,57 @@ class ForkProvisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **kwargs):
         self.process = self.forked = parent().fork(cmd, kwargs.get('env') or dict(os.environ), str(kwargs.get('cwd') or Path.cwd()))
         self.pid = self.pgid = self.process.pid
+        while not self.forked.listens:
+            if self.forked.returncode is not None: raise RuntimeError(f'the kernel did not start: {self.ended()}')
+            await self._told()
         return self.connection_info
-    async def wait(self):
+    async def _told(self):
+        "Take the child's next message, without holding up others."
         loop = asyncio.get_running_loop()
-        if self.process is not None:
-            ended = loop.create_future()
-            loop.add_reader(self.process.fileno(), lambda: ended.done() or ended.set_result(None)) if self.process.poll() is None else ended.set_result(None)
-            try: await ended
-            finally: self.process.returncode is None and loop.remove_reader(self.process.fileno())
-            self.process.wait()
-            self.process = None
+        there = loop.create_future()
+        loop.add_reader(self.forked.fileno(), lambda: there.done() or there.set_result(None))
+        try: await there
+        finally: loop.remove_reader(self.forked.fileno())
+        self.forked.poll()
+    async def shutdown_requested(self, restart: bool = False):
+        try:
+            async with asyncio.timeout(2):
+                while self.forked.returncode is None: await self._told()
+        except TimeoutError: pass   # Jupyter itself sends the signals that follow
+    async def wait(self):
+        while self.forked.returncode is None: await self._told()
+        self.process = None
         return self.forked.returncode
+    async def cleanup(self, restart: bool = False):
+        await super().cleanup(restart)
+        if self.forked: self.forked.close()
     def ended(self) -> str: return self.forked.ended() if self.forked else 'it never started'
     @property
     def peak_memory_mb(self) -> int | None: return self.forked and self.forked.peak_memory_mb
 
+# %% ../../nbs/lab/02_engine.ipynb #64c8d684
+class ForkClient(AsyncKernelClient):
+    "A client of a kernel that is known to listen: it asks, and is ready when the answer and the end of its outputs have come."
+    async def wait_for_ready(self, timeout: float | None = None):
+        end, asked, done = time.monotonic() + (timeout or 60), [], None
+        while done is None:   # the channel of outputs may have been joined after the first ones had gone by
+            if not await self.is_alive(): raise RuntimeError('Kernel died before replying to kernel_info')
+            if time.monotonic() > end: raise RuntimeError(f'Kernel did not answer within {timeout} seconds')
+            asked.append(self.kernel_info())
+            done = await self._end_of(asked, .1)
+        while (message := await self.get_shell_msg(timeout=end - time.monotonic()))['parent_header'].get('msg_id') != asked[-1]: pass
+        self._handle_kernel_info_reply(message)
+    async def _end_of(self, asked: list[str], timeout: float) -> str | None:
+        "Read outputs until the kernel is idle after the last question."
+        try:
+            while True:
+                message = await self.get_iopub_msg(timeout=timeout)
+                if message['content'].get('execution_state') == 'idle' and message['parent_header'].get('msg_id') == asked[-1]: return asked[-1]
+        except Empty: return None
+
 class ForkManager(AsyncKernelManager):
     "A kernel manager whose kernels are forked."
+    client_factory = Type(default_value=ForkClient, klass=KernelClient, config=True)
     def __init__(self, **settings):
         super().__init__(**settings)
         self.kernel_id = os.urandom(8).hex()
