@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core.encode import WIDTH, encode, padding, token_lengths
+from ..core.encode import PRECISIONS, WIDTH, encode, padding, token_lengths
 from ..core.models import MINILM, find, quiet
 from ..core.store import read_vectors, store_vectors, text_keys
 from ..core.tune import TOPICS, agreement, host
@@ -241,8 +241,20 @@ def training(
     return table
 
 # %% ../../nbs/lab/06_benchmarks.ipynb #db376dfe
+def _check(told: dict):
+    "What would otherwise fail in the middle of the notebook."
+    for name in ('file', 'labels'):
+        if told[name] and not Path(told[name]).is_file(): raise FileNotFoundError(f'{name}={told[name]}: expected a file with a post a line, found none')
+    for name, known in (('precisions', ('auto', *PRECISIONS)), ('ways', tuple(FASTER))):
+        if unknown := [word for word in told[name].split('; ') if word not in known]:
+            raise ValueError(f"{name}: expected some of {'; '.join(known)}, found {'; '.join(unknown)}")
+    for name, value in told.items():
+        if isinstance(value, int) and value < 1: raise ValueError(f'{name}: expected 1 or more, found {value}')
+    for model in told['models'].split('; '): find(model)
+
 def write_benchmarks(
     reports: str | Path | None = None,
+    quiet: bool = False,
     **parameters,   # of run_benchmarks
 ) -> Path:          # the page
     "Run `nbs/lab/run_benchmarks.ipynb` and write its page, `benchmarks/run_benchmarks.html` in the reports."
@@ -252,8 +264,10 @@ def write_benchmarks(
     from socialprof.lab.results import checked, parameters_of
     source, target = root() / 'nbs' / 'lab' / 'run_benchmarks.ipynb', reports_dir(reports) / 'benchmarks' / 'run_benchmarks.ipynb'
     parameters = checked(parameters, parameters_of(source), 'run_benchmarks')
+    _check(parameters)
+    parameters |= {name: str(Path(parameters[name]).resolve()) for name in ('file', 'labels') if parameters[name]}   # the notebook runs in another folder
     target.parent.mkdir(parents=True, exist_ok=True)
-    papermill.execute_notebook(str(source), str(target), parameters=parameters, kernel_name='python3', cwd=str(root()), progress_bar=False)
+    papermill.execute_notebook(str(source), str(target), parameters=parameters, kernel_name='python3', cwd=str(root()), progress_bar=not quiet)
     target.with_suffix('.html').write_text(page(target, ''), encoding='utf-8')
     return target.with_suffix('.html')
 

@@ -247,11 +247,14 @@ FULL = dict(posts=4000, models='sentence-transformers/all-MiniLM-L6-v2; intfloat
 @app.command()
 def bench(
     full: Annotated[bool, typer.Option('--full', help='The sizes at which the figures of the project are stated: an hour or so.')] = False,
-    change: Set = None, reports: Reports = None,
+    change: Set = None, reports: Reports = None, quiet: Quiet = False,
 ):
     "Encoding, notebooks, store and training on this machine, beside what one would otherwise use; writes benchmarks/run_benchmarks.html."
+    from papermill import PapermillExecutionError
     from socialprof.lab.benchmarks import write_benchmarks
-    with _plain_errors(): typer.echo(write_benchmarks(reports, **(FULL if full else {}) | _pairs(change)))
+    with _plain_errors():
+        try: typer.echo(write_benchmarks(reports, quiet, **(FULL if full else {}) | _pairs(change)))
+        except PapermillExecutionError as problem: _stop(RuntimeError(f'{problem.ename}: {problem.evalue}'), 1)
 
 # %% ../../nbs/lab/05_cli.ipynb #f9fcfe5d
 def _encoders() -> str:

@@ -8,8 +8,8 @@ __all__ = ['TUNINGS', 'LEARNING_RATES', 'CHUNK', 'SCHEDULES', 'METRICS', 'DIVERG
            'longest_input', 'choose_precision', 'make_loss', 'positive_weights', 'read_out', 'TunerSettings',
            'schedule_of', 'processes', 'last_checkpoint', 'training_arguments', 'Buckets', 'check_settings',
            'metric_of', 'encode_validation', 'measured', 'best_entry', 'patience_ended', 'tuned_tensors', 'Best',
-           'measurer', 'parts', 'train', 'settings_of', 'digest', 'TunedClassifier', 'save_tuned', 'export_tuned',
-           'body_of', 'load_tuned', 'start', 'fit_rows', 'FineTuner']
+           'measurer', 'parts', 'SeenEmbedding', 'only_seen', 'frozen_in_bf16', 'train', 'settings_of', 'digest',
+           'TunedClassifier', 'save_tuned', 'export_tuned', 'body_of', 'load_tuned', 'start', 'fit_rows', 'FineTuner']
 
 # %% ../../nbs/learn/01_peft.ipynb #3317aa7b
 from collections.abc import Callable, Iterable
@@ -533,13 +533,64 @@ class _Trainer(Trainer):
             finally: self.share = 1.
         return total
 
+# %% ../../nbs/learn/01_peft.ipynb #f92ba9a8
+class SeenEmbedding(torch.nn.Embedding):
+    "The rows of an embedding that some texts need, and a row of ones that shrinks as the others would."
+    def __init__(self, whole: torch.nn.Embedding, seen: np.ndarray):
+        rows = torch.from_numpy(np.flatnonzero(seen)).to(whole.weight.device)
+        place = torch.full((len(seen),), -1, device=rows.device)
+        place[rows] = torch.arange(len(rows), device=rows.device)
+        weight = torch.cat([whole.weight.detach()[rows], torch.ones_like(whole.weight[:1])])
+        super().__init__(*weight.shape, padding_idx=None if whole.padding_idx is None else int(place[whole.padding_idx]), _weight=weight)
+        self.register_buffer('rows', rows, persistent=False)
+        self.register_buffer('place', place, persistent=False)
+
+    def forward(self, ids): return super().forward(self.place[ids])
+
+    def give_back(self, whole: torch.nn.Embedding) -> None:
+        "Put the trained rows where they came from, and shrink the others."
+        with torch.no_grad():
+            whole.weight.mul_(self.weight[-1, 0])
+            whole.weight[self.rows] = self.weight[:-1]
+@contextmanager
+def only_seen(
+    model,            # a sequence classifier
+    several: tuple,   # `Tokens` of all texts that it will read meanwhile
+):
+    "Train the rows of the tokens that occur in place of the whole vocabulary, if the vocabulary is to be trained; the same updates."
+    whole = model.get_input_embeddings()
+    if type(whole) is not torch.nn.Embedding or not whole.weight.requires_grad: yield; return
+    seen = np.zeros(len(whole.weight), bool)
+    if whole.padding_idx is not None: seen[whole.padding_idx] = True
+    seen[model.config.pad_token_id or 0] = True
+    for rows in several:
+        for start in range(0, len(rows.ids), 2**20): seen[rows.ids[start:start + 2**20]] = True
+    small = SeenEmbedding(whole, seen)
+    model.set_input_embeddings(small)
+    try: yield
+    finally:
+        small.give_back(whole)
+        model.set_input_embeddings(whole)
+
 # %% ../../nbs/learn/01_peft.ipynb #7e1f3a90
+@contextmanager
+def frozen_in_bf16(
+    model,  # a torch module
+):
+    "Keep the frozen linear layers in the 16 bits that autocast would turn them into at each update, and put them back afterwards."
+    kept = {p: p.data for module in model.modules() if isinstance(module, torch.nn.Linear) for p in module.parameters(recurse=False) if not p.requires_grad}
+    for parameter, values in kept.items(): parameter.data = values.to(torch.bfloat16)
+    try: yield
+    finally:
+        for parameter, values in kept.items(): parameter.data = values
+
 def _trained(trainer, checkpoint: str | None, best: Best | None) -> list[dict]:
     "Train, from a checkpoint if there is one; the history. A job that had run out of patience before it broke off is not trained further."
     past = read_json(Path(checkpoint) / 'trainer_state.json')['log_history'] if checkpoint else []
     if best and patience_ended(past, best.patience): return past
     # without dropout torch would pick its fused attention, whose backward pass is slow in bf16 on CPUs
-    with sdpa_kernel(SDPBackend.MATH) if trainer.model.device.type == 'cpu' else nullcontext():
+    on_cpu = trainer.model.device.type == 'cpu'
+    with sdpa_kernel(SDPBackend.MATH) if on_cpu else nullcontext(), frozen_in_bf16(trainer.model) if trainer.args.bf16 else nullcontext():
         trainer.train(resume_from_checkpoint=checkpoint)
     return trainer.state.log_history
 
@@ -752,12 +803,14 @@ def fit_rows(tuner, texts: list[str], targets: np.ndarray, loss: Callable, held_
     "The part of `fit` that comes after loading: tokenise, train, note what was found out."
     file = folder / f'tokens-{processes()[0]}.int32' if len(texts) > IN_MEMORY else None
     rows, tuner.truncated_ = tuner._rows(texts, file)
-    best = None
+    best, others = None, []
     if held_out:
-        measure = measurer(tuner, replace(tuner._rows(held_out[0])[0], labels=held_out[1]), tuner.tokenizer_, tuner.precision_)
+        others = [replace(tuner._rows(held_out[0])[0], labels=held_out[1])]
+        measure = measurer(tuner, others[0], tuner.tokenizer_, tuner.precision_)
         best = Best(measure, tuner.patience, folder if keep else None)
     tuner.trainable_ = trainable(tuner.model_)
-    tuner.history_ = train(tuner, tuner.model_, tuner.tokenizer_, replace(rows, labels=targets), loss, folder, keep, tuner.precision_, best)
+    with only_seen(tuner.model_, (rows, *others)):
+        tuner.history_ = train(tuner, tuner.model_, tuner.tokenizer_, replace(rows, labels=targets), loss, folder, keep, tuner.precision_, best)
     tuner.best_epoch_ = best and round(best_entry(tuner.history_)['epoch'])
     if file: del rows; file.unlink(missing_ok=True)
 
