@@ -240,9 +240,9 @@ def predict(
             raise typer.Exit(130) from None
 
 # %% ../../nbs/lab/05_cli.ipynb #b3c4f00d
-FULL = dict(posts=4000, models='sentence-transformers/all-MiniLM-L6-v2; intfloat/multilingual-e5-small', precisions='fp32; bf16; auto', rounds=5,
-            notebooks=24, vectors=5_000_000, texts=800, seeds=5, epochs=2,
-            ways='bf16; bf16, parts; bf16, buckets; bf16, buckets, no dropout in the body')
+FULL = dict(posts=4000, models='sentence-transformers/all-MiniLM-L6-v2; intfloat/multilingual-e5-small', precisions='fp32; auto', rounds=5,
+            notebooks=24, vectors=5_000_000, texts=400, seeds=5, epochs=3, tunings='lora; full',
+            ways='bf16, buckets; bf16, buckets, no dropout in the body; the same on one thread')
 
 @app.command()
 def bench(
