@@ -7,6 +7,7 @@ import nbformat
 import papermill
 import psutil
 import pytest
+from traitlets.config import Config
 
 from socialprof.lab import engine
 from socialprof.lab.engine import engine_named
@@ -46,6 +47,22 @@ def test_a_child_that_dies_is_told_with_its_cause(run, tmp_path, way, cause):
     kept = nbformat.read(tmp_path / 'out.ipynb', 4)
     assert any('before' in output.get('text', '') for cell in kept.cells for output in cell.get('outputs', []))
     assert run('n + 1', parameters=dict(n=4)).cells[-1].outputs[0]['data']['text/plain'] == '5'
+
+
+def test_a_kernel_that_cannot_start_is_told_with_its_cause(run):
+    "And at once: nobody waits for an answer that cannot come."
+    wrong = Config(NotebookClient=dict(extra_arguments=['--IPKernelApp.transport=pigeon']))
+    with pytest.raises(RuntimeError, match='did not start: its process left with exit code 1'): run('1', config=wrong)
+    assert run('n').cells[-1].outputs[0]['data']['text/plain'] == '1'
+
+
+def test_the_end_of_a_kernel_runs_what_it_owes(run, tmp_path, monkeypatch):
+    "Exit functions of a notebook are called, and the kernel leaves by itself; ten in a row, as one in ten once had to be ended."
+    made, kind = [], engine.Forked
+    monkeypatch.setattr(engine, 'Forked', lambda pipe: made.append(kind(pipe)) or made[-1])
+    owed = f"import atexit, pathlib\natexit.register(lambda: pathlib.Path({str(tmp_path / 'owed')!r}).open('a').write('x'))\nprint('much ' * 20000)"
+    for _ in range(10): run(owed)
+    assert (tmp_path / 'owed').read_text() == 'x' * 10 and [child.returncode for child in made] == [0] * 10
 
 
 def test_errors_are_those_of_the_ordinary_engine(run, tmp_path):

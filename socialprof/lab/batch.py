@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROFILES', 'SAMPLE', 'READING', 'ENVIRONMENT', 'UsageError', 'grids', 'points', 'Planned', 'planned', 'plan',
-           'failed_path', 'execute', 'run_batch']
+           'failed_path', 'kernel_settings', 'execute', 'run_batch']
 
 # %% ../../nbs/lab/03_batch.ipynb #52601e8f
 from collections import Counter
@@ -99,6 +99,7 @@ def _check_request(profile: str, source: str) -> str:
     if source == SIMULATED:
         if profile == 'paper': raise UsageError("profile 'paper' takes the papers' own models and needs real data: --source FOLDER")
         return source
+    if Path(source).is_file(): raise UsageError(f'{source}: expected a folder, found a file; name the folder that it lies in')
     if not Path(source).is_dir(): raise UsageError(f'{source}: no such folder')
     return str(Path(source).resolve())
 
@@ -117,12 +118,15 @@ def _check_source(data, source: str, task: str, changes: dict) -> None:
     read(source, task, **{name: value for name, value in told.items() if name in signature(read).parameters})
 
 # %% ../../nbs/lab/03_batch.ipynb #cb70aab3
-def _check_plan(runs: list[Planned], summaries: list[dict], changes: dict, asked) -> None:
-    "UsageError for names that no notebook has, for two runs of one name, and for nothing to run."
+def _check_plan(runs: list[Planned], summaries: list[dict], changes: dict, asked, folds: set) -> None:
+    "UsageError for names that no notebook or paper has, for two runs of one name, and for nothing to run."
     notebooks = {run.notebook for run in runs} | {summary['notebook'] for summary in summaries}
     known = sorted({name for notebook in notebooks for name in parameters_of(notebook_path(notebook))})
     if unknown := sorted(set(changes) - set(known)): raise UsageError(f'no notebook of this plan has {unknown}; they have: {", ".join(known)}')
-    if not runs: raise UsageError(f'the grid has no runs for {", ".join(asked) or "any paper"} in this profile, on this source and with this fold')
+    if not runs: raise UsageError(f'the grid has no runs for {", ".join(asked) or "any paper"} in this profile, on this source and with this fold'
+                                  + f'; its folds are {", ".join(map(str, sorted(folds)))}' * bool(folds))
+    for paper, split in {(run.notebook.split('/')[0], run.parameters['split']) for run in runs if 'split' in run.parameters}:
+        if split not in (known := paper_module(paper, 'splits').SPLITS): raise UsageError(f'{paper} has no split {split!r}; it has: {", ".join(known)}')
     double = [path for path, n in Counter(run.path for run in runs).items() if n > 1]
     if double: raise UsageError(f'grids.toml: two runs would write {double[0].name}; give one of them another `part` or `condition`')
 
@@ -141,6 +145,7 @@ def plan(
     "What a batch would run."
     source, changes = _check_request(profile, source), changes or {}
     fixed, runs, summaries = dict(profile=profile, source=source, reports=str(reports_dir(reports)), show_text=show_text), [], []
+    folds = set()
     for paper, tasks in _targets(asked, source).items():
         effects = paper_module(paper, 'data').EFFECTS
         for entry in grids()[paper].get(profile, []):
@@ -151,12 +156,13 @@ def plan(
             told = _entry_told({k: v for k, v in entry.items() if k != 'notebook'}, known, fixed, changes, effects, save_model)
             if 'task' not in known: summaries.append(dict(notebook=notebook, told=told)); continue
             told['task'] = [t for t in tasks if t in entry.get('task', tasks)]
+            folds |= set(_axis(told.get('fold', known['fold'].default))) if 'fold' in known else set()
             if fold is not None: told['fold'] = [f for f in _axis(told.get('fold', known['fold'].default)) if f == fold]
             if seed is not None: told['seed'] = seed
             runs += [planned(notebook, point) for point in points(told)]
         if source != SIMULATED:
             for task in tasks: _check_source(paper_module(paper, 'data'), source, task, changes)  # FormatError here, before anything runs
-    _check_plan(runs, summaries, changes, asked)
+    _check_plan(runs, summaries, changes, asked, folds)
     if save_model and not any(run.parameters.get('save_model') for run in runs):
         fitted = sorted({name for run in runs if 'save_model' in run.parameters for name in listed(run.parameters['methods'])})
         raise UsageError(f'no run of this plan keeps {save_model!r}; they fit: {"; ".join(fitted)}')
@@ -178,7 +184,7 @@ def _cause(problem: BaseException) -> str:
     return f'{name}: {value}' if name else f'{type(problem).__name__}: {problem}'
 
 @contextmanager
-def _kernel_settings():
+def kernel_settings():
     "Kernels are quiet, and listen on files of their own instead of on ports, where the system has such files."
     from traitlets.config import Config
     with tempfile.TemporaryDirectory(prefix='run-') as folder:
@@ -194,7 +200,7 @@ def _execute(run: Planned, engine: str, workdir: Path) -> str:
     page, error, source = run.path.with_suffix('.ipynb'), '', str(notebook_path(run.notebook))
     options = dict(parameters=run.parameters, engine_name=engine_named(engine), kernel_name='python3', progress_bar=False, log_output=False)
     try:
-        with _kernel_settings() as config:
+        with kernel_settings() as config:
             papermill.execute_notebook(source, str(workdir), **options, request_save_on_cell_execute=False, config=config)
     except Exception as problem: error = _cause(problem)
     if not error and not run.path.exists(): error = 'the notebook ended without a result: does its last cell call run.finish?'

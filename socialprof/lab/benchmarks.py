@@ -19,6 +19,7 @@ from ..core.encode import PRECISIONS, WIDTH, encode, padding, token_lengths
 from ..core.models import MINILM, find, quiet
 from ..core.store import read_vectors, store_vectors, text_keys
 from ..core.tune import TOPICS, agreement, host
+from .batch import kernel_settings
 
 # %% ../../nbs/lab/06_benchmarks.ipynb #b9d3dc56
 def alternating(
@@ -125,15 +126,14 @@ def notebooks(
     "Seconds a notebook by papermill's own engine and by ours, taking turns; the first row of ours carries the start of its parent."
     import nbformat, papermill
     from socialprof.lab import engine
-    from socialprof.lab.batch import _kernel_settings
     kernel = dict(name='python3', display_name='python3', language='python')
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)], metadata=dict(kernelspec=kernel))
-    options, times = dict(kernel_name='python3', progress_bar=False, request_save_on_cell_execute=False), {'papermill': [], 'socialprof': []}
+    options, times = dict(kernel_name='python3', progress_bar=False, request_save_on_cell_execute=False), {'papermill': []}
     engine._shared.pop('parent', None)
     started = time.perf_counter()
-    if engine.parent() is None: raise OSError('this system cannot fork kernels')
+    if engine.parent(): times['socialprof'] = []   # else this system cannot fork, and a warning has said so
     start = time.perf_counter() - started
-    with tempfile.TemporaryDirectory() as folder, _kernel_settings() as config:
+    with tempfile.TemporaryDirectory() as folder, kernel_settings() as config:
         nbformat.write(book, f'{folder}/in.ipynb')
         for turn in range(n):
             for name in times:
@@ -142,7 +142,7 @@ def notebooks(
                 papermill.execute_notebook(f'{folder}/in.ipynb', f'{folder}/out.ipynb', engine_name=engine.engine_named(name), config=config, **options)
                 times[name].append(time.perf_counter() - started)
     table = pd.DataFrame({name: dict(notebooks=len(found), median=np.median(found), mean=np.mean(found)) for name, found in times.items()}).T
-    table['mean with start'] = table['mean'] + [0, start / n]
+    table['mean with start'] = table['mean'] + [0, start / n][:len(table)]
     for column in ('median', 'mean', 'mean with start'): table[f'times ({column})'] = table[column].iloc[0] / table[column]
     return table
 
@@ -270,7 +270,8 @@ def write_benchmarks(
     _check(parameters)
     parameters |= {name: str(Path(parameters[name]).resolve()) for name in ('file', 'labels') if parameters[name]}   # the notebook runs in another folder
     target.parent.mkdir(parents=True, exist_ok=True)
-    papermill.execute_notebook(str(source), str(target), parameters=parameters, kernel_name='python3', cwd=str(root()), progress_bar=not quiet)
+    with kernel_settings() as config:
+        papermill.execute_notebook(source, target, parameters=parameters, kernel_name='python3', cwd=str(root()), config=config, progress_bar=not quiet)
     target.with_suffix('.html').write_text(page(target, ''), encoding='utf-8')
     return target.with_suffix('.html')
 

@@ -152,10 +152,22 @@ def check(target: Annotated[str, typer.Argument(help='PAPER/TASK')], folder: Pat
             typer.echo(f'{paper}/{name}: good; {module.counted(module.read(folder, name))}')
 
 # %% ../../nbs/lab/05_cli.ipynb #507d4099
+def _number(name: str, text: str, default: float | None):
+    "The value of `--set name=text`, of the default's kind; None as a default stands for a number."
+    from socialprof.lab.batch import UsageError
+    try: value = json.loads(text)
+    except ValueError: value = text
+    kind = type(default)
+    wanted = {bool: 'true or false', int: 'a whole number from 0 on'}.get(kind, 'a number')
+    good = type(value) is kind and value >= 0 if kind in (bool, int) else type(value) in (int, float)
+    if not good: raise UsageError(f'--set {name}={text}: expected {wanted}')
+    return value
+
 def _figure(value: float) -> str:
     "Whole numbers without a point, others with three figures behind it."
     return f'{value:,.0f}' if value == round(value) else f'{value:,.3f}'
 
+# %% ../../nbs/lab/05_cli.ipynb #1683f899
 @data_app.command()
 def describe(target: Annotated[str, typer.Argument(help='PAPER/TASK')], source: Source = 'simulated', seed: int = 0):
     "Statistics of a data set beside the published ones."
@@ -180,10 +192,10 @@ def simulate(
         if task not in there: raise UsageError(f'name one of {", ".join(there)}')
         if folder.exists() and any(folder.iterdir()): raise UsageError(f'{folder} is not empty: name a new folder')
         options = inspect.signature(module.simulate).parameters.items()
-        known = [name for name, option in options if name not in {'task', 'seed'} and isinstance(option.default, int | float | None)]
+        known = {name: option.default for name, option in options if name not in {'task', 'seed'} and isinstance(option.default, int | float | None)}
         effects = _pairs(change)
         if unknown := set(effects) - set(known): raise UsageError(f"unknown: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
-        frame = module.simulate(task, seed=seed, **{k: json.loads(v) for k, v in effects.items()})
+        frame = module.simulate(task, seed=seed, **{name: _number(name, text, known[name]) for name, text in effects.items()})
         module.write(frame, folder, task)
         typer.echo(f'simulated: {module.counted(frame)}, written to {folder}')
 

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['TUNINGS', 'LEARNING_RATES', 'CHUNK', 'SCHEDULES', 'METRICS', 'DIVERGED', 'PART_COST', 'IN_MEMORY', 'head_modules',
            'unknown_tuning', 'adapt', 'set_dropout', 'trainable', 'encode_labels', 'Tokens', 'tokenise',
-           'longest_input', 'choose_precision', 'make_loss', 'positive_weights', 'read_out', 'TunerSettings',
+           'longest_input', 'settled', 'choose_precision', 'make_loss', 'positive_weights', 'read_out', 'TunerSettings',
            'schedule_of', 'processes', 'last_checkpoint', 'training_arguments', 'Buckets', 'check_settings',
            'metric_of', 'encode_validation', 'measured', 'best_entry', 'patience_ended', 'tuned_tensors', 'Best',
            'measurer', 'parts', 'SeenEmbedding', 'only_seen', 'frozen_in_bf16', 'train', 'settings_of', 'digest',
-           'TunedClassifier', 'save_tuned', 'export_tuned', 'body_of', 'load_tuned', 'start', 'fit_rows', 'FineTuner']
+           'workspace', 'TunedClassifier', 'save_tuned', 'export_tuned', 'body_of', 'load_tuned', 'start', 'fit_rows',
+           'FineTuner']
 
 # %% ../../nbs/learn/01_peft.ipynb #3317aa7b
 from collections.abc import Callable, Iterable
@@ -189,7 +190,7 @@ def longest_input(
 
 # %% ../../nbs/learn/01_peft.ipynb #b8fd9a1b
 @contextmanager
-def _settled(seed: int, threads: int | None):
+def settled(seed: int, threads: int | None):
     "Seeded, on so many threads, without the libraries' chatter; everything as before afterwards."
     states, before = (random.getstate(), np.random.get_state()), torch.get_num_threads()   # noqa: NPY002
     with torch.random.fork_rng(), warnings.catch_warnings(), quiet():
@@ -644,7 +645,7 @@ def digest(texts: list[str], targets: np.ndarray) -> str:
 
 # %% ../../nbs/learn/01_peft.ipynb #d760b482
 @contextmanager
-def _workspace(settings, job: str):
+def workspace(settings, job: str):
     "(folder for checkpoints, keep them while training?): below `output_dir`, in data/cache when resuming, else temporary."
     if not (settings.output_dir or settings.resume):
         with tempfile.TemporaryDirectory(prefix='socialprof-') as folder: yield Path(folder), False
@@ -672,7 +673,7 @@ class TunedClassifier(ClassifierMixin, TunerSettings):
         "Logits, float32 [n, L]; or the vectors of `transform`."
         check_is_fitted(self, 'model_')
         texts = check_texts(X)
-        with _settled(self.seed, self.threads):
+        with settled(self.seed, self.threads):
             return read_out(self.model_, self._rows(texts)[0], self.tokenizer_, 2 * self.batch_size, self.precision_, vectors=vectors)
 
     def transform(self, X) -> np.ndarray:
@@ -777,7 +778,7 @@ def load_tuned(kind, folder: Path, model=None) -> TunedClassifier:
     tuner = kind(**record['settings'] | ({'model': str(model)} if model else {}))
     tuner.classes_, tuner.precision_ = np.asarray(record['classes']), choose_precision(tuner.precision)
     for name in _KEPT: setattr(tuner, name, record.get(name))
-    with _settled(tuner.seed, tuner.threads):
+    with settled(tuner.seed, tuner.threads):
         net, tuner.tokenizer_ = load_classifier(body_of(record, folder, model), num_labels=len(tuner.classes_))
         tuner.tokenizer_.padding_side = 'right'
         if tuner.tuning == 'lora': net = PeftModel.from_pretrained(net, str(folder))
@@ -830,7 +831,7 @@ class FineTuner(TunedClassifier):
         held_out = None if validation is None else encode_validation(validation, self.classes_.tolist(), self.multilabel)
         self.precision_, self.weights_ = choose_precision(self.precision), find(self.model).sha256
         job = fingerprint(settings_of(self), digest(texts, targets), held_out and digest(*held_out), self.weights_, self.precision_)
-        with _settled(self.seed, self.threads), _workspace(self, job) as (folder, keep):
+        with settled(self.seed, self.threads), workspace(self, job) as (folder, keep):
             self.model_, self.tokenizer_ = start(self, len(self.classes_))
             fit_rows(self, texts, targets, loss, held_out, folder, keep)
         return self

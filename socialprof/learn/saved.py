@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from ..core.config import atomic_path, read_json, write_json
+from ..core.models import file_hash
 
 # %% ../../nbs/learn/02_saved.ipynb #343fb539
 class Storable(ClassifierMixin, BaseEstimator):
@@ -94,7 +95,8 @@ def save_card(
     _class(name := f'{kind.__module__}.{kind.__qualname__}', folder / CARD)
     (folder / CARD).unlink(missing_ok=True)
     model.save(folder / INSIDE)
-    write_json(folder / CARD, dict(paper=paper, method=method, classifier=name, **facts))
+    files = {path.relative_to(folder).as_posix(): file_hash(path) for path in sorted((folder / INSIDE).rglob('*')) if path.is_file()}
+    write_json(folder / CARD, dict(paper=paper, method=method, classifier=name, **facts, files=files))
     return folder
 
 def _class(name: str, path: Path):
@@ -129,4 +131,8 @@ def load_card(
     kind = _class(card['classifier'], path)
     if not (folder / INSIDE).is_dir():
         raise FileNotFoundError(f'{folder}: expected the folder {INSIDE} beside {CARD}, found none; copy the whole folder')
+    for name, digest in card.get('files', {}).items():
+        found = file_hash(folder / name) if (folder / name).is_file() else 'no file'
+        if found != digest:
+            raise ValueError(f'{folder / name}: expected the file that was saved, sha256 {digest[:12]}…, found {found[:12]}; copy the folder again')
     return kind.load(folder / INSIDE), card

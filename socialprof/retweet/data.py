@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-import tempfile, warnings
+import shutil, tempfile, warnings
 
 import numpy as np
 import pandas as pd
 import polars as pl
 
 from ..core.config import atomic_path, cache_dir, fingerprint, read_json, write_json
-from ..core.formats import Problems, shown
+from ..core.formats import FormatError, Problems, shown
 from .columns import LABELS, TASKS, VOCABULARY, Task, as_frame, as_table, task_of
 from .convert import ABOUT, convert, files_of, look, quick_fingerprint
 from .lines import IDS, Layout, checked, lines, pair_keys
@@ -72,7 +72,8 @@ def converted(
     if (Path(source) / '_work').is_dir():
         raise ValueError(f'{source}: expected a finished conversion, found one under way; call convert with the same source and this folder, it goes on')
     target = cache_dir('retweet') / fingerprint(quick_fingerprint(files_of(source)), policy)
-    convert(source, target, policy, progress=progress)
+    try: convert(source, target, policy, progress=progress)
+    except FormatError: shutil.rmtree(target, ignore_errors=True); raise   # what was refused is not kept
     return target
 
 def _part(folder: Path, part: str | None) -> str:

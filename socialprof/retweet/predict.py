@@ -96,7 +96,8 @@ def predict_file(
     files, whole = submission_files(output, labels), output / 'all-targets.csv'
     if output.is_file(): raise FileExistsError(f'{output}: expected a folder for {len(files)} CSV files, found a file; name another one')
     there = [path for path in files.values() if path.is_file()]
-    if resume and len(there) == len(files) and not whole.is_file(): return f'{output} is there already, whole; nothing was left to do'
+    if resume and len(there) == len(files) and not whole.is_file():
+        return f'{output} is there already, whole; nothing was left to do, and whether it is of this model and source was not compared'
     if there and not whole.is_file(): raise FileExistsError(f'{there[0]}: is there already; name another folder, or delete it')
     folder = data.converted(source)
     told = read_json(folder / data.ABOUT)

@@ -343,7 +343,7 @@ def fit_towers(towers, rows: TowerRows, y: np.ndarray, held_out: tuple | None) -
     kept = ~np.isnan(labels).all(1)
     train_rows, labels, told = rows[kept], labels[kept], tuner_settings(towers)
     job = fingerprint(settings_of(towers), towers.weights_, towers.precision_, _digest(train_rows, labels), held_out and _digest(*held_out))
-    with peft._settled(towers.seed, towers.threads), peft._workspace(told, job) as (folder, keep):
+    with peft.settled(towers.seed, towers.threads), peft.workspace(told, job) as (folder, keep):
         towers.net_ = net = make_net(towers, train_rows, labels)
         best = None
         if held_out:
