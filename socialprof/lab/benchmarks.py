@@ -93,7 +93,7 @@ def encoding(
     with quiet(): theirs = SentenceTransformer(str(find(model).path), device='cpu', model_kwargs=dict(dtype=torch.float32))
     truth = theirs.encode(texts, prompt=prompt, show_progress_bar=False)
     ours = {name: (lambda name=name: encode(texts, model, prompt=prompt, precision=name, store=False)) for name in precisions}
-    found = {name: agreement(call(), truth) for name, call in ours.items()}
+    with quiet(): found = {name: agreement(call(), truth) for name, call in ours.items()}
     table = alternating({'sentence-transformers': lambda: theirs.encode(texts, prompt=prompt, show_progress_bar=False), **ours}, rounds)
     for name, agreed in found.items(): table.loc[name, list(agreed)] = list(agreed.values())
     return table.assign(per_second=len(texts) / table.seconds, per_processor_second=len(texts) / table.processor_seconds)
