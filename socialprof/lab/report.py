@@ -24,7 +24,8 @@ from .results import load_results, source_folder
 _TEMPLATE = '''{%- extends 'basic/index.html.j2' -%}
 {%- block header -%}<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{{ resources['metadata']['name'] | e }}</title><style>{{ resources['page_style'] }}</style></head>{%- endblock header -%}
-{%- block body_header -%}<body>{% if resources['home'] %}<p class="home"><a href="{{ resources['home'] }}">all results</a></p>{% endif %}{%- endblock body_header -%}
+{%- block body_header -%}<body>{% if resources['home'] %}
+<p class="home"><a href="{{ resources['home'] }}">all results</a></p>{% endif %}{%- endblock body_header -%}
 {%- block body_footer -%}</body></html>{%- endblock body_footer -%}
 {%- block input_group -%}<details class="code"><summary>code</summary>{{ super() }}</details>{%- endblock input_group -%}
 {%- block in_prompt -%}{%- endblock in_prompt -%}{%- block output_prompt -%}{%- endblock output_prompt -%}
