@@ -13,7 +13,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-import os, platform, shutil, tempfile, threading, time, warnings
+import os, platform, shutil, sys, tempfile, threading, time, warnings
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,12 @@ def _in_eight_bits(module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 # %% ../../nbs/core/06a_tune.ipynb #f1b56327
+def _openvino():
+    "OpenVINO, without the part of it that would tell a server of every conversion; it has a stand-in for those who do not install that part."
+    sys.modules.setdefault('openvino_telemetry', None)
+    import openvino
+    return openvino
+
 def graph(
     weights: Weights,
     settings: Settings,  # as `settle` makes them
@@ -62,7 +68,7 @@ def graph(
     folder = cache_dir('openvino') / f'{Path(weights.model).name}-{what}'
     with FileLock(folder.with_suffix('.lock')):
         if (folder / 'model.xml').exists(): return folder / 'model.xml'
-        import openvino
+        openvino = _openvino()
         model, _, layers = _loaded.__wrapped__(str(weights.path), weights.sha256, 'fp32', settings.dense)
         if small: model = _in_eight_bits(model)
         ids = torch.full((2, 8), 5)
@@ -78,11 +84,10 @@ def graph(
 @lru_cache(maxsize=2)
 def _compiled(path: Path, precision: str, threads: int):
     "A graph made ready: one stream a thread, none bound to a core that another process may want."
-    import openvino
     told = dict(INFERENCE_NUM_THREADS=threads, NUM_STREAMS=threads, ENABLE_CPU_PINNING=False, PERFORMANCE_HINT='THROUGHPUT',
                 INFERENCE_PRECISION_HINT='f32' if precision == 'openvino-fp32' else 'bf16',
                 DYNAMIC_QUANTIZATION_GROUP_SIZE=128 if precision == 'openvino-int8' else 0)
-    compiled = openvino.Core().compile_model(path, 'CPU', told)
+    compiled = _openvino().Core().compile_model(path, 'CPU', told)
     request, ids = compiled.create_infer_request(), np.full((1, 4), 5)
     request.infer([ids, np.ones_like(ids)])
     request.get_output_tensor(0).data.copy()   # OpenVINO's first use of numpy locks up for good if two threads make it at the same time
