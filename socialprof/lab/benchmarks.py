@@ -61,7 +61,7 @@ def posts(
     rng = np.random.default_rng(seed)
     if file:
         lines = sorted({line.rstrip('\n').split('\t')[-1] for line in Path(file).open(encoding='utf-8')} - {''})
-        if len(lines) < n: raise ValueError(f'{file}: expected {n} different posts, found {len(lines)}')
+        if len(lines) < n: raise ValueError(f'{file}: expected {n} different posts, found {len(lines)}; ask for fewer posts, or name a longer file')
         return [lines[i] for i in rng.choice(len(lines), n, replace=False)]
     words = [topic.split() for topic in TOPICS]
     return [' '.join(rng.choice(words[i % len(words)], int(np.clip(rng.gamma(4, 5), 3, 60)))) + f' #{i}' for i in range(n)]
@@ -75,7 +75,9 @@ def labelled(
     rng = np.random.default_rng(seed)
     if not file: return posts(n, seed=seed), [int(i % 2 != (rng.random() < .2)) for i in range(n)]
     rows = [line.rstrip('\n').split('\t', 1) for line in Path(file).open(encoding='utf-8')]
-    if len(rows) < n: raise ValueError(f'{file}: expected {n} labelled posts, found {len(rows)}')
+    for number, row in enumerate(rows, 1):
+        if len(row) < 2: raise ValueError(f'{file}:{number}: expected a label, a tab and a post, found no tab; mend the line, or take it out')
+    if len(rows) < n: raise ValueError(f'{file}: expected {n} labelled posts, found {len(rows)}; ask for fewer texts, or name a longer file')
     chosen, names = rng.choice(len(rows), n, replace=False), sorted({row[0] for row in rows})
     return [rows[i][1] for i in chosen], [names.index(rows[i][0]) for i in chosen]
 
@@ -250,10 +252,12 @@ def _check(told: dict):
         if told[name] and not Path(told[name]).is_file(): raise FileNotFoundError(f'{name}={told[name]}: expected a file with a post a line, found none')
     for name, known in (('precisions', ('auto', *PRECISIONS)), ('ways', tuple(FASTER)), ('tunings', tuple(TUNINGS))):
         if unknown := [word for word in told[name].split('; ') if word not in known]:
-            raise ValueError(f"{name}: expected some of {'; '.join(known)}, found {'; '.join(unknown)}")
+            raise ValueError(f"{name}: expected some of {', '.join(map(repr, known))}, with semicolons between, found {', '.join(map(repr, unknown))}")
     for name, value in told.items():
         if isinstance(value, int) and value < 1: raise ValueError(f'{name}: expected 1 or more, found {value}')
     for model in told['models'].split('; '): find(model)
+    if told['file']: posts(told['posts'], told['file'])
+    if told['labels']: labelled(2 * told['texts'], told['labels'])
 
 def write_benchmarks(
     reports: str | Path | None = None,
