@@ -258,7 +258,7 @@ FULL = dict(posts=4000, models='sentence-transformers/all-MiniLM-L6-v2; intfloat
 
 @app.command()
 def bench(
-    full: Annotated[bool, typer.Option('--full', help='The sizes at which the figures of the project are stated: an hour or so.')] = False,
+    full: Annotated[bool, typer.Option('--full', help='The sizes at which the figures of the project are stated: half an hour, or more.')] = False,
     change: Set = None, reports: Reports = None, quiet: Quiet = False,
 ):
     "Encoding, notebooks, store and training on this machine, beside what one would otherwise use; writes benchmarks/run_benchmarks.html."

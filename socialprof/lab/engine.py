@@ -249,21 +249,22 @@ class ForkProvisioner(LocalProvisioner):
 class ForkClient(AsyncKernelClient):
     "A client of a kernel that is known to listen: it asks, and is ready when the answer and the end of its outputs have come."
     async def wait_for_ready(self, timeout: float | None = None):
-        end, asked, done = time.monotonic() + (timeout or 60), [], None
-        while done is None:   # the channel of outputs may have been joined after the first ones had gone by
-            if not await self.is_alive(): raise RuntimeError('Kernel died before replying to kernel_info')
-            if time.monotonic() > end: raise RuntimeError(f'Kernel did not answer within {timeout} seconds')
-            asked.append(self.kernel_info())
-            done = await self._end_of(asked, .1)
-        while (message := await self.get_shell_msg(timeout=end - time.monotonic()))['parent_header'].get('msg_id') != asked[-1]: pass
+        timeout, idle = timeout or 60, False
+        end = time.monotonic() + timeout
+        while not idle:   # the channel of outputs may be joined only after the first ones have gone by: ask again
+            if not await self.is_alive(): raise RuntimeError('the kernel ended before it answered')
+            if time.monotonic() > end: raise RuntimeError(f'the kernel did not answer within {timeout} seconds')
+            asked = self.kernel_info()
+            idle = await self._idle_after(asked)
+        while (message := await self.get_shell_msg(timeout=timeout))['parent_header'].get('msg_id') != asked: pass
         self._handle_kernel_info_reply(message)
-    async def _end_of(self, asked: list[str], timeout: float) -> str | None:
-        "Read outputs until the kernel is idle after the last question."
+    async def _idle_after(self, asked: str) -> bool:
+        "Read outputs until the kernel is idle after a question; False if nothing comes for a tenth of a second."
         try:
             while True:
-                message = await self.get_iopub_msg(timeout=timeout)
-                if message['content'].get('execution_state') == 'idle' and message['parent_header'].get('msg_id') == asked[-1]: return asked[-1]
-        except Empty: return None
+                message = await self.get_iopub_msg(timeout=.1)
+                if message['parent_header'].get('msg_id') == asked and message['content'].get('execution_state') == 'idle': return True
+        except Empty: return False
 
 class ForkManager(AsyncKernelManager):
     "A kernel manager whose kernels are forked."

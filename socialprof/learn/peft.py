@@ -550,9 +550,11 @@ class SeenEmbedding(torch.nn.Embedding):
 
     def give_back(self, whole: torch.nn.Embedding) -> None:
         "Put the trained rows where they came from, and shrink the others."
+        whole.to(self.weight.device)   # the model may have been moved meanwhile
         with torch.no_grad():
             whole.weight.mul_(self.weight[-1, 0])
             whole.weight[self.rows] = self.weight[:-1]
+
 @contextmanager
 def only_seen(
     model,            # a sequence classifier
@@ -585,6 +587,7 @@ def frozen_in_bf16(
     finally:
         for parameter, values in kept.items(): parameter.data = values
 
+# %% ../../nbs/learn/01_peft.ipynb #1015041d
 def _trained(trainer, checkpoint: str | None, best: Best | None) -> list[dict]:
     "Train, from a checkpoint if there is one; the history. A job that had run out of patience before it broke off is not trained further."
     past = read_json(Path(checkpoint) / 'trainer_state.json')['log_history'] if checkpoint else []

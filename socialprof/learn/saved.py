@@ -13,8 +13,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
-from ..core.config import atomic_path, read_json, write_json
-from ..core.models import file_hash
+from ..core.config import atomic_path, read_json, sha256, write_json
 
 # %% ../../nbs/learn/02_saved.ipynb #343fb539
 class Storable(ClassifierMixin, BaseEstimator):
@@ -95,7 +94,7 @@ def save_card(
     _class(name := f'{kind.__module__}.{kind.__qualname__}', folder / CARD)
     (folder / CARD).unlink(missing_ok=True)
     model.save(folder / INSIDE)
-    files = {path.relative_to(folder).as_posix(): file_hash(path) for path in sorted((folder / INSIDE).rglob('*')) if path.is_file()}
+    files = {path.relative_to(folder).as_posix(): sha256(path) for path in sorted((folder / INSIDE).rglob('*')) if path.is_file()}
     write_json(folder / CARD, dict(paper=paper, method=method, classifier=name, **facts, files=files))
     return folder
 
@@ -123,8 +122,7 @@ def load_card(
         found = 'no such folder' if not folder.is_dir() else ', '.join(sorted(p.name for p in folder.iterdir())[:10]) or 'an empty folder'
         raise FileNotFoundError(f'{folder}: expected a saved model with a {CARD}, found {found}; '
                                 '`socialprof run … --save-model METHOD` keeps one')
-    try: card = read_json(path)
-    except ValueError as error: raise ValueError(f'{path}: expected JSON, found none ({error}); copy the folder again') from None
+    card = read_json(path)
     if not isinstance(card, dict) or (missing := [name for name in ('paper', 'method', 'classifier') if name not in card]):
         raise ValueError(f'{path}: expected the card of a model, found ' + (f'one without {missing[0]!r}' if isinstance(card, dict) else 'a list or value'))
     if paper not in (None, card['paper']): raise ValueError(f'{path}: expected a model of {paper}, found one of {card["paper"]}')
@@ -132,7 +130,7 @@ def load_card(
     if not (folder / INSIDE).is_dir():
         raise FileNotFoundError(f'{folder}: expected the folder {INSIDE} beside {CARD}, found none; copy the whole folder')
     for name, digest in card.get('files', {}).items():
-        found = file_hash(folder / name) if (folder / name).is_file() else 'no file'
+        found = sha256(folder / name) if (folder / name).is_file() else 'no file'
         if found != digest:
             raise ValueError(f'{folder / name}: expected the file that was saved, sha256 {digest[:12]}…, found {found[:12]}; copy the folder again')
     return kind.load(folder / INSIDE), card
