@@ -224,6 +224,16 @@ def test_what_is_written_reads_back(found, labels, tmp_path_factory):
     pd.testing.assert_frame_equal(data.read(folder), frame)
 
 
+@pytest.mark.parametrize('number, name', list(enumerate(NAMES)))
+def test_a_tab_or_a_sign_at_the_edge_of_a_field(number, name):
+    "In every column, by the fast way and by the slow one: a reader of CSV files may pass over them."
+    for before, after in ((b'\t', b''), (b'', b'\t'), (b'-', b''), (b'+', b'')):
+        fields = ROWS[4].removesuffix(b'\n').split(b'\x01')
+        fields[number] = before + (fields[number] or b'1') + after
+        spoilt = b'\x01'.join(fields) + b'\n'
+        assert parse(spoilt) is None and line_problems(spoilt), (name, before, after)
+
+
 @settings(max_examples=300, deadline=None)
 @given(row=st.integers(0, 20), at=st.integers(0, 400), cut=st.integers(0, 3),
        put=st.binary(max_size=3) | st.sampled_from([b'\t', b'\x01', b'\n', b'0', b'-', b'F', b'g', b'true', b'.', b'101\t']))

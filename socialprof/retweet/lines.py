@@ -93,7 +93,7 @@ def parse(
     "The typed table of a block, columns in the order of NAMES; None if anything in it is wrong."
     rows, separator = block.count(b'\n'), layout.separator.encode()
     if not rows or block[-1:] != b'\n' or not block.isascii() or block.count(separator) != rows * (layout.width - 1): return None
-    if any(byte in block for byte in (b'\r', b' ', b'+', b'\0')): return None
+    if any(byte in block for byte in (b'\r', b' ', b'+', b'-', b'\0')): return None
     flags = layout.of_kind('flag')
     kinds = {name: pl.String if name in flags or (kind := KINDS[BY_NAME[name].kind]).base_type() == pl.List else kind for name in layout.names}
     try: table = pl.read_csv(block, has_header=False, separator=layout.separator, quote_char=None, schema=kinds)
@@ -102,7 +102,9 @@ def parse(
     if not _in_range(table, layout) or not _words_good(table, layout): return None
     if (tokens := _tokens(table['text_tokens'], layout.ids)) is None: return None
     lists = [pl.col(name).str.split('\t').fill_null(pl.lit([], pl.List(pl.String))) for name in layout.of_kind('hashes', 'media')]
-    return table.with_columns(tokens, *lists, pl.col(flags) == 'true').select(name for name in NAMES if name in layout.names)
+    table = table.with_columns(tokens, *lists, pl.col(flags) == 'true').select(name for name in NAMES if name in layout.names)
+    between = sum(int((table[name].list.len().cast(pl.Int64) - 1).clip(0).sum()) for name in layout.of_kind('tokens', 'hashes', 'media'))
+    return table if block.count(b'\t') == between else None   # polars passes over a tab before a number
 
 # %% ../../nbs/retweet/00b_lines.ipynb #f0aa2773
 def lines(
