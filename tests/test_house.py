@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from house_rules import counted, exceptions
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(p for p in (ROOT / 'nbs').rglob('*.ipynb') if not any(part[0] in '._' for part in p.relative_to(ROOT).parts))
 RUNS = [p for p in NOTEBOOKS if p.name.startswith('run_')]
@@ -77,6 +79,16 @@ def test_exported_cells_are_short(path):
                for c in cells(path, 'code') if EXPORTED.search(c['source'])}
     long = {cell: n for cell, n in lengths.items() if n > LONGEST}
     assert not long, f'{_id(path)}: exported cells over {LONGEST} lines (cell id: lines): {long}'
+
+
+@each(EXPORTING)
+def test_exported_code_reads_easily(path):
+    "One definition a cell, 22 lines, 120 columns, one assignment a line, nouns for values; old exceptions may only shrink."
+    counts, allowed = counted(path), exceptions().get(_id(path), {})
+    over = {rule: f'{n}, allowed {allowed.get(rule, 0)}' for rule, n in counts.items() if n > allowed.get(rule, 0)}
+    assert not over, f'{_id(path)} breaks the rules of tests/house_rules.py more often than before: {over}'
+    less = {rule: n for rule, n in allowed.items() if counts.get(rule, 0) < n}
+    assert not less, f'{_id(path)} has fewer exceptions than tests/house_exceptions.json allows: run `python tests/house_rules.py`'
 
 
 @each(EXPORTING)

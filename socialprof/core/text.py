@@ -60,6 +60,7 @@ def whole_characters(text: str) -> str:
     except UnicodeEncodeError: return text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
     return text
 
+# %% ../../nbs/core/02_text.ipynb #ce5ea18c
 def harmless(text: str) -> str:
     "Without control characters (but tab and line ends), direction overrides and byte-order marks; `whole_characters`; NFC."
     return unicodedata.normalize('NFC', whole_characters(_HARM.sub('', text)))
@@ -79,6 +80,7 @@ def _once(text: str, rules: Rules) -> str:
     text = _PART.sub(swap, text)
     return ' '.join(text.split()) if rules.whitespace else text
 
+# %% ../../nbs/core/02_text.ipynb #adda83bb
 def normalise(
     text: str,       # a post
     rules: Rules = Rules(),  # noqa: B008 (frozen)
@@ -105,6 +107,7 @@ class EmptyReport:
         some = ', '.join(map(str, self.indices[:10])) + (', …' if self.count > 10 else '')
         return f'{self.count} of {self.total} posts empty ({self.share:.1%})' + (f': {some}' if self.count else '')
 
+# %% ../../nbs/core/02_text.ipynb #32730fdd
 def normalise_all(
     texts: Iterable[str],    # posts
     rules: Rules = Rules(),  # noqa: B008 (frozen)

@@ -32,6 +32,7 @@ class _Whole(torch.nn.Module):
         self.model, self.layers, self.left_out, self.settings = model, torch.nn.ModuleList(layers), left_out, settings
     def forward(self, ids, mask): return _forward(self.model, self.layers, ids, mask, self.left_out, self.settings)
 
+# %% ../../nbs/core/06a_tune.ipynb #e3f32222
 class _EightBits(torch.nn.Module):
     "A linear layer whose weights are kept in 8 bits, with one scale an output."
     def __init__(self, linear):
@@ -42,6 +43,7 @@ class _EightBits(torch.nn.Module):
         self.bias = linear.bias
     def forward(self, x): return torch.nn.functional.linear(x, self.weight.to(torch.float32) * self.scale, self.bias)
 
+# %% ../../nbs/core/06a_tune.ipynb #fb1c7c09
 def _in_eight_bits(module: torch.nn.Module) -> torch.nn.Module:
     "The same module, its linear layers in 8 bits."
     for name, child in module.named_children():
@@ -56,6 +58,7 @@ def _openvino():
     import openvino
     return openvino
 
+# %% ../../nbs/core/06a_tune.ipynb #609e032f
 def graph(
     weights: Weights,
     settings: Settings,  # as `settle` makes them
@@ -93,6 +96,7 @@ def _compiled(path: Path, precision: str, threads: int):
     request.get_output_tensor(0).data.copy()   # OpenVINO's first use of numpy locks up for good if two threads make it at the same time
     return compiled
 
+# %% ../../nbs/core/06a_tune.ipynb #02d65fc6
 _one_at_a_time = threading.Lock()
 
 def by_openvino(weights: Weights, settings: Settings, left_out: int, threads: int) -> Callable:
@@ -107,6 +111,7 @@ def by_openvino(weights: Weights, settings: Settings, left_out: int, threads: in
         return found.copy()
     return compute
 
+# %% ../../nbs/core/06a_tune.ipynb #05349497
 def _versions() -> dict:
     "Versions that a choice depends on; what is not installed is None."
     found = {}
@@ -157,6 +162,7 @@ def agreement(
     lowest = lambda pair: float((pair[0] * pair[1]).sum(1).min())
     return dict(cosine=lowest(unit), centred=lowest(centred), neighbours=float(np.mean(same)))
 
+# %% ../../nbs/core/06a_tune.ipynb #38b02c72
 def refusal(found: dict) -> str:
     "Why a way of encoding is refused; empty if it is not."
     low = [f'{name} {found[name]:.4f}, expected {least} or more' for name, least in LIMITS.items() if not found[name] >= least]
@@ -172,16 +178,19 @@ def host() -> dict:
         name = ' '.join(told.get(key, '') for key in ('model name', 'cpu family', 'model')).strip() or name
     return dict(processor=name, cores=os.cpu_count(), device=torch.cuda.get_device_name() if torch.cuda.is_available() else 'cpu', **_versions())
 
+# %% ../../nbs/core/06a_tune.ipynb #94051baf
 def candidates() -> list[str]:
     "The ways of encoding that can be had here."
     return [name for name in PRECISIONS if not name.startswith('openvino') or find_spec('openvino') is not None]
 
+# %% ../../nbs/core/06a_tune.ipynb #f16725a0
 def _vectors(texts: list[str], weights: Weights, settings: Settings, batch_tokens: int) -> np.ndarray:
     parts = [(chosen, found) for chosen, found, *_ in _by_transformer(texts, weights, settings, batch_tokens)]
     out = np.zeros((len(texts), parts[0][1].shape[1]), np.float32)
     for chosen, found in parts: out[chosen] = found
     return out
 
+# %% ../../nbs/core/06a_tune.ipynb #02e87bcf
 def _seconds(call: Callable) -> float:
     "Seconds that the cores were busy; of a graphics card the seconds that passed."
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
@@ -208,6 +217,7 @@ def _examined(texts: list[str], weights: Weights, settings: Settings) -> dict[st
     if rows['fp32']['refused'].startswith('vectors'): rows['fp32']['refused'] = ''   # what everything else is measured against
     return rows
 
+# %% ../../nbs/core/06a_tune.ipynb #c3ea2c00
 def _timed(rows: dict, texts: list[str], weights: Weights, settings: Settings, rounds: int = 3) -> None:
     "Add texts a second of one core, the ways that are not refused taking turns."
     good = [name for name, row in rows.items() if not row['refused']]
@@ -236,6 +246,7 @@ def tune(
                 speedup=round(speed[best] / speed['fp32'], 2), ways=rows, limits=LIMITS, missing=missing, host=host(),
                 seconds=round(time.perf_counter() - started, 1))
 
+# %% ../../nbs/core/06a_tune.ipynb #d9cc9cd4
 def _best_batch(texts: list[str], weights: Weights, settings: Settings, sizes=(512, 1024, 2048)) -> int:
     "Tokens a batch, by the time of many texts of one width; vectors do not depend on it."
     same = [f'{texts[0][:60]} {i:03}' for i in range(2 * max(sizes) // 24)]
@@ -248,6 +259,7 @@ def _record(weights: Weights, settings: Settings) -> Path:
     what = fingerprint(host(), LIMITS, _identity(weights.path, weights.sha256), settings.pooling, settings.normalise, settings.dense)
     return cache_dir('tuned') / f'{Path(weights.model).name}-{what}.json'
 
+# %% ../../nbs/core/06a_tune.ipynb #1eddaa7b
 def choice(
     weights: Weights,    # what `find` found
     settings: Settings,  # as `settle` makes them
@@ -262,6 +274,7 @@ def choice(
         if again or not path.exists(): write_json(path, tune(weights, settings))
     return read_json(path)
 
+# %% ../../nbs/core/06a_tune.ipynb #49aaa715
 def choices() -> pd.DataFrame:
     "The choices made on this host so far: model, precision, speedup over 32 bits, cosine, neighbours, batch_tokens."
     rows = []

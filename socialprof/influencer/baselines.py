@@ -76,6 +76,7 @@ def learn_terms(
                          'lower min_df, or look at what the text normaliser left over') from error
     return features, vectoriser.get_feature_names_out().tolist()
 
+# %% ../../nbs/influencer/03_baselines.ipynb #94b7cda6
 class CharLogistic(LogisticHead):
     "Logistic regression on tf-idf of character n-grams of a profile; X list of str (char-LR on the PAN'23 board)."
     _standardise = False
@@ -107,6 +108,7 @@ def tokens(text: str) -> list[str]:
     "Lower-case words with their #, @ or $, and every other sign (an emoji, a full stop) by itself."
     return re.findall(r'[#@$]?\w+|[^\w\s]', text.lower())
 
+# %% ../../nbs/influencer/03_baselines.ipynb #6c61aa14
 def class_weights(
     counts,       # sparse [n, V], how often each document uses each term
     y,            # [n] labels
@@ -118,6 +120,7 @@ def class_weights(
     by_class = np.asarray(mass.T @ members.astype(float))
     return by_class / by_class.sum(1, keepdims=True)
 
+# %% ../../nbs/influencer/03_baselines.ipynb #529524c1
 def class_statistics(
     counts,     # sparse [n, V]
     lengths,    # [n] all terms of each document, known or not
@@ -253,6 +256,7 @@ def label_tuning_loss(
     gradient = scale * (np.exp(logarithms) - targets).T @ texts / len(texts) + 2 * strength * drift
     return loss, gradient.ravel()
 
+# %% ../../nbs/influencer/03_baselines.ipynb #b1e2bc41
 def tune_labels(texts, targets, start, scale, strength) -> np.ndarray:
     "The label vectors [C, d] at the minimum of `label_tuning_loss`, whose arguments these are."
     found = minimize(label_tuning_loss, start.ravel(), (texts, targets, start, scale, strength), jac=True, method='L-BFGS-B',
@@ -392,10 +396,12 @@ class Method:
     source: str     # where it comes from
     note: str       # what to know about it
 
+# %% ../../nbs/influencer/03_baselines.ipynb #e29aa1fe
 class Methods(dict):
     "Methods by name; an unknown name raises a KeyError that lists the valid ones."
     def __missing__(self, name): raise KeyError(f'unknown method {name!r}: expected one of {", ".join(self)}')
 
+# %% ../../nbs/influencer/03_baselines.ipynb #d51123a0
 def seedless(kind):
     "A maker for classifiers that draw nothing at random: the seed is accepted and has no effect."
     return lambda seed=0, **options: kind(**options)

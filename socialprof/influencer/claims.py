@@ -48,6 +48,7 @@ t5-large zero-shot 32.71, random 18.41''')
 def _fields(text: str) -> list[list[str]]:
     return [line.split('|') for line in text.splitlines()]
 
+# %% ../../nbs/influencer/09_claims.ipynb #c0a94c2e
 def _board() -> list[Number]:
     "The official board: team or baseline, macro-F1 in hundredths."
     rows = [(task, *entry.strip().rsplit(' ', 1)) for task, text in _BOARD.items() for entry in text.replace('\n', ' ').split(',')]

@@ -36,6 +36,7 @@ class Task:
         "The official name, which submissions and evaluations carry: subtask1 …; 'custom' for custom."
         return next((key for key, name in ALIASES.items() if name == self.name), self.name)
 
+# %% ../../nbs/influencer/00_data.ipynb #ad8de1ca
 ALIASES = {'subtask1': 'profiling', 'subtask2': 'interest', 'subtask3': 'intent'}
 
 def _instructions(
@@ -127,6 +128,7 @@ def profiles(
         texts = [[post for post in (next(clean) for _ in posts) if post.strip()] for posts in texts]
     return [separator.join(posts) for posts in texts]
 
+# %% ../../nbs/influencer/00_data.ipynb #2d1d2282
 def explode(
     frame: pd.DataFrame,  # one row a user
 ) -> pd.DataFrame:
@@ -160,6 +162,7 @@ def _values(record, key, inner, path, number, problems, unused) -> list[str]:
         if type(item) is dict and len(item) > 1: unused.update(f'{key}.{k}' for k in item if k != inner)
     return values
 
+# %% ../../nbs/influencer/00_data.ipynb #3107a1b3
 def _posts(record, path, number, problems, unused):
     "(texts, ids) of one user's record; ids is None where the record has none."
     texts = _values(record, TEXTS, TEXT, path, number, problems, unused)
@@ -197,6 +200,7 @@ def _label_remedy(label: str, labels) -> str:
     other = next((name for name, task in TASKS.items() if label in task.labels and name != 'custom'), None)
     return f'it is a class of the task {other}: name that task' if other else 'write one of these'
 
+# %% ../../nbs/influencer/00_data.ipynb #c598bf73
 def _read_truth(path, labels, problems, unused):
     "(label of each user, line of each user) of one truth file; with `labels` None any class will do."
     truth, lines = {}, {}
@@ -225,12 +229,14 @@ def task_folder(
         problems.raise_if_any()
     return next((folder / name for name in (task.name, task.key) if (folder / name).is_dir()), folder)
 
+# %% ../../nbs/influencer/00_data.ipynb #30e1b462
 def _compare(path, lines, other_path, other_lines, problems):
     "Note users of one file that the other one lacks."
     for user, number in lines.items():
         if user not in other_lines:
             problems.add(path, number, f'a line for {shown(user)} in {Path(other_path).name}', 'none', 'add it there, or remove this line')
 
+# %% ../../nbs/influencer/00_data.ipynb #147a89ce
 def _read_split(folder, split, labels, ids_required, problems, unused, seen):
     "The frame of one split; the truth of the test split may be missing."
     text_path, truth_path = folder / f'{split}_text.json', folder / f'{split}_truth.json'
@@ -255,6 +261,7 @@ def _read_definitions(folder: Path, problems: Problems) -> dict[str, str] | None
             problems.add(path, None, f'a sentence for {shown(label)}', 'none', 'say in a sentence what the class means')
     return definitions
 
+# %% ../../nbs/influencer/00_data.ipynb #21dd76e1
 def _read(folder, task, splits, problems) -> tuple[pd.DataFrame, Task]:
     "Frame and task of a folder; what is wrong is noted, what is not used is warned of."
     folder, unused, seen, frames = task_folder(folder, task), {}, {}, []
@@ -283,6 +290,7 @@ def task_of(
     if name not in TASKS: raise ValueError(f'{task!r} is no task: expected one of {", ".join([*TASKS, *ALIASES])}')
     return read_task(folder, name)[1] if name == 'custom' and folder is not None else TASKS[name]
 
+# %% ../../nbs/influencer/00_data.ipynb #43a30183
 def read_task(
     folder: str | Path,  # a source folder: one folder a task, or the files themselves
     task: str | Task,    # which task
@@ -291,6 +299,7 @@ def read_task(
     "Frame and task of a folder of PAN'23 files; FormatError with up to 20 problems. For 'custom' the folder says what the classes are."
     return _read(folder, task_of(task), splits, Problems())
 
+# %% ../../nbs/influencer/00_data.ipynb #f4c8a784
 def read(
     folder: str | Path,  # a source folder: one folder a task, or the files themselves
     task: str | Task,    # which task
@@ -305,6 +314,7 @@ def _record(user: str, texts: list[str], ids: list[str] | None) -> dict:
     record = {USER: user, TEXTS: [{TEXT: text} for text in texts]}
     return record if ids is None else record | {IDS: [{ID: one} for one in ids]}
 
+# %% ../../nbs/influencer/00_data.ipynb #71d39ae2
 def check_frame(
     frame: pd.DataFrame,  # columns user, texts, ids, label, split
     task: Task,           # whose classes are allowed
@@ -358,6 +368,7 @@ def _even(n: int, rng: np.random.Generator) -> np.ndarray:
     "n numbers between 0 and 1, one from each n-th part, in random order: every sample has nearly the same quantiles."
     return rng.permutation((np.arange(n) + rng.random(n)) / n)
 
+# %% ../../nbs/influencer/00_data.ipynb #2deaaeda
 def posts_in_training(
     sizes: list[int],          # users of each class
     count: float,              # 1 = the class decides, 0 = any class's distribution, drawn anew for each user
@@ -374,6 +385,7 @@ def posts_in_training(
         counts[chosen] = 1 + betabinom.ppf(_even(len(chosen), rng), MOST - 1, SPREAD * p, SPREAD * (1 - p))
     return counts
 
+# %% ../../nbs/influencer/00_data.ipynb #5fd92795
 def posts_in_test(
     n: int,                    # users
     rng: np.random.Generator,
@@ -437,6 +449,7 @@ def load(
     if str(source) != 'simulated': return read_task(source, task)
     return simulate(task, seed, **effects), task_of(task)
 
+# %% ../../nbs/influencer/00_data.ipynb #5e86ef00
 EFFECTS = dict(topic=1., style=1., count=1.)  # the planted effects of `simulate`, and their usual strength
 
 def tasks_in(
@@ -445,6 +458,7 @@ def tasks_in(
     "The tasks that have a folder of their own in a source; none where the files lie in the source itself, and the task must be named."
     return [name for name, task in TASKS.items() if any((Path(source) / folder / 'train_text.json').is_file() for folder in {name, task.key})]
 
+# %% ../../nbs/influencer/00_data.ipynb #745d4ecd
 def source_info(
     source: str | Path = 'simulated',  # or a folder of real files
 ) -> dict[str, str]:
@@ -457,6 +471,7 @@ def source_info(
     told = [[file.relative_to(source).as_posix(), folder_fingerprint(file)] for file in files]
     return dict(kind='real', fingerprint=fingerprint(told), name=source.name)
 
+# %% ../../nbs/influencer/00_data.ipynb #af7d7386
 def counted(
     frame: pd.DataFrame,  # one row a user
 ) -> str:

@@ -121,6 +121,7 @@ def stripping(
     if unknown := set(names) - set(known): raise ValueError(f'strip: {sorted(unknown)} are no kinds of marks; there are: {", ".join(known)}')
     return Rules(**{name: True if isinstance(known[name], bool) else 'strip' for name in names}) if names else None
 
+# %% ../../nbs/influencer/05_protocol.ipynb #1a874ae3
 def post_frame(frame: pd.DataFrame) -> pd.DataFrame:
     "One row a post, in the form of a frame of users: each post alone, under its author's id and label."
     owners = np.repeat(np.arange(len(frame)), frame.texts.map(len))
@@ -142,6 +143,7 @@ def prediction_rows(
     return pd.DataFrame(dict(method=method, split=cell.split, fold=cell.fold, seed=cell.seed, trained_on=len(cell.train), user=users.user.to_numpy(),
                              y=users.label.to_numpy(), predicted=predicted, probability=probability))
 
+# %% ../../nbs/influencer/05_protocol.ipynb #ab4ae4d4
 def fit_baseline(name: str, views: Views, cell: Cell, **options):
     "A baseline of the registry, fitted on a cell."
     method = METHODS[name]
@@ -150,6 +152,7 @@ def fit_baseline(name: str, views: Views, cell: Cell, **options):
     extra = dict(definitions=dict(zip(sorted(views.task.labels), views.definitions, strict=True))) if 'definitions' in method.inputs else {}
     return model.fit(list(inputs) if method.inputs == 'text' else inputs, list(views.frame.label.iloc[cell.train]), **extra)
 
+# %% ../../nbs/influencer/05_protocol.ipynb #73fe1b4d
 def run_baselines(
     names: Sequence[str],         # of METHODS
     views: Views,

@@ -35,6 +35,7 @@ def principal_space(
     rank = max(1, int((strength > 1e-6 * max(1e-6, strength[0])).sum()))
     return dict(center=center, scale=np.asarray(scale, dtype=np.float64), basis=np.ascontiguousarray(axes[:rank].T))
 
+# %% ../../nbs/influencer/01_reshape.ipynb #fcb8fc50
 def enter(
     vectors: np.ndarray,           # [n, d]
     space: dict[str, np.ndarray],  # of `principal_space`
@@ -54,6 +55,7 @@ def first_parameters(
     if hidden: parameters |= dict(inner=rng.normal(0, np.sqrt(2 / hidden), (rank, hidden)), bias=np.zeros((1, hidden)), outer=np.zeros((hidden, dim)))
     return parameters
 
+# %% ../../nbs/influencer/01_reshape.ipynb #2c8e33b5
 def reshaped(
     vectors: torch.Tensor,                # [..., n, r]
     parameters: dict[str, torch.Tensor],  # of `first_parameters`, with the same leading dimensions
@@ -76,6 +78,7 @@ def mine(
     if negatives == 'random': return positive, random_negatives(labels, draws[1], prototypes)
     return positive, nearest_negatives(vectors, labels, prototypes)
 
+# %% ../../nbs/influencer/01_reshape.ipynb #ea095b0b
 def stack_losses(
     vectors: torch.Tensor,  # [..., n, dim]
     mined: tuple,           # of `mine`
@@ -201,6 +204,7 @@ def _task(estimator, vectors, codes, definitions, space) -> dict:
                 prototypes=is_definition if only else everyone, is_definition=is_definition, rng=rng,
                 parameters=first_parameters(rank, estimator.dim or rank, hidden, rng))
 
+# %% ../../nbs/influencer/01_reshape.ipynb #91a86a48
 def _padded(arrays: Sequence[np.ndarray], fill=0) -> torch.Tensor:
     "Stack arrays of unequal shape in a new leading dimension, filled up at their ends."
     stack = np.full((len(arrays), *np.max([array.shape for array in arrays], axis=0)), fill, dtype=arrays[0].dtype)
@@ -218,6 +222,7 @@ def _finish(task: dict, parameters: dict[str, torch.Tensor], curve: np.ndarray) 
     estimator.prototypes_ = reshaped(torch.from_numpy(task['items'][chosen]), learned).numpy()
     estimator.prototype_labels_, estimator.is_definition_ = task['labels'][chosen], task['is_definition'][chosen]
 
+# %% ../../nbs/influencer/01_reshape.ipynb #b26ec402
 def _train_stack(tasks: list[dict]) -> None:
     "Train tasks that share their settings as one stack; each keeps its own generator, so its draws are those it would make alone."
     names = tasks[0]['parameters']
@@ -243,6 +248,7 @@ def _stacks(tasks: list[dict], cells: int = 2**18):
             yield group[-together:]
             del group[-together:]
 
+# %% ../../nbs/influencer/01_reshape.ipynb #f67818df
 def _check_definitions(definitions, jobs, classes: np.ndarray, width: int) -> np.ndarray | None:
     "Definitions [C, d] as float64, refused if a job needs them and they are missing or of another shape."
     wanted = [estimator.prototypes for estimator, _ in jobs if estimator.prototypes != 'Ins']

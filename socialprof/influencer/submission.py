@@ -30,6 +30,7 @@ def _note(number, user, label, probability, labels, lines, path, problems) -> No
     if not 0 <= probability <= 1:  # false for NaN too
         problems.add(path, number, 'a probability from 0 to 1', f'{probability}', 'divide by the sum over the classes, or leave scores out')
 
+# %% ../../nbs/influencer/04_submission.ipynb #399fe337
 def write_submission(
     users: Iterable[str],            # ids, each once
     labels: Iterable[str],           # the class predicted for each
@@ -75,6 +76,7 @@ def _by_user(labels) -> dict[str, str]:
     twice = pd.Series([user for user, _ in pairs]).loc[lambda s: s.duplicated()].unique()
     raise ValueError(f'expected each user once, found twice: {", ".join(map(str, twice[:20]))}')
 
+# %% ../../nbs/influencer/04_submission.ipynb #999e1dae
 def evaluate(
     truth,        # dict user → class, Series, or frame with user and label
     predictions,  # the same; further users are not looked at

@@ -52,6 +52,7 @@ def _known(name: str) -> Setting:
     told = f'has two readings: {" or ".join(map(repr, readings))}' if readings else f'is none of {", ".join(map(repr, SETTINGS))}'
     raise ValueError(f'setting {name!r} {told}')
 
+# %% ../../nbs/influencer/02_update.ipynb #ed48464b
 def setting(
     name: str,             # one of SETTINGS, or the paper's row where that is clear
     profile: str = 'quick', # 'paper' takes the paper's model, the others its stand-in

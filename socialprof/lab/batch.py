@@ -28,10 +28,12 @@ PROFILES = ('quick', 'standard', 'paper')
 class UsageError(ValueError):
     "The user asked for something that is not there; the message lists what is."
 
+# %% ../../nbs/lab/03_batch.ipynb #69bb06b5
 def grids() -> dict:
     "Paper → profile → entries, as `nbs/grids.toml` has them."
     with open(root() / 'nbs' / 'grids.toml', 'rb') as file: return tomllib.load(file)
 
+# %% ../../nbs/lab/03_batch.ipynb #8ffe6050
 SAMPLE = 10_000  # rows of a large source that are read before a batch
 READING = ('policy',)  # parameters about how a source is read, which name no variant of a method
 
@@ -39,6 +41,7 @@ def _axis(values) -> list:
     "The values of an entry's name: a list is an axis, a scalar is one value."
     return values if isinstance(values, list) else [values]
 
+# %% ../../nbs/lab/03_batch.ipynb #7cf8b0bd
 def points(
     entry: dict,  # names → values; lists are axes
 ) -> list[dict]:
@@ -61,6 +64,7 @@ class Planned:
         "Source, paper, task and file: simulated/influencer/intent/run_baselines-test-seed0."
         return '/'.join(self.path.with_suffix('').parts[-4:])
 
+# %% ../../nbs/lab/03_batch.ipynb #70b07f01
 def planned(notebook: str, told: dict) -> Planned:
     "Check the parameters of one run and see whether it is done: its result is current and its page is there."
     parameters = checked(told, parameters_of(notebook_path(notebook)), notebook)
@@ -88,6 +92,7 @@ def _targets(asked: Iterable[str], source: str) -> dict[str, list[str]]:
         chosen.setdefault(paper, []).extend([task] if task else there)
     return {paper: list(dict.fromkeys(tasks)) for paper, tasks in chosen.items()}
 
+# %% ../../nbs/lab/03_batch.ipynb #a13d19f2
 def _has(told: dict, known: dict, method: str) -> bool:
     "Does a run with these parameters fit this method?"
     return method in listed(told.get('methods', known['methods'].default))
@@ -103,6 +108,7 @@ def _check_request(profile: str, source: str) -> str:
     if not Path(source).is_dir(): raise UsageError(f'{source}: no such folder')
     return str(Path(source).resolve())
 
+# %% ../../nbs/lab/03_batch.ipynb #ab1faca2
 def _entry_told(entry: dict, known: dict, fixed: dict, changes: dict, effects: dict, save_model: str) -> dict:
     "An entry of the grid with what the command line adds and changes; the changes name the variant, unless the source's name says them."
     changed = {name: value for name, value in changes.items() if name in known}
@@ -111,6 +117,7 @@ def _entry_told(entry: dict, known: dict, fixed: dict, changes: dict, effects: d
     if variant := ','.join(f'{k}={v}' for k, v in changed.items() if k not in effects and k not in READING): told['variant'] = variant
     return told
 
+# %% ../../nbs/lab/03_batch.ipynb #4345202c
 def _check_source(data, source: str, task: str, changes: dict) -> None:
     "Read a source once before a batch, in the cheapest way that the paper's data module has: its own check, or a sample, or all of it."
     read = data.check if hasattr(data, 'check') else data.read
@@ -174,15 +181,18 @@ def _lock(run: Planned) -> FileLock:
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / f'{fingerprint(str(run.path))}.lock')
 
+# %% ../../nbs/lab/03_batch.ipynb #34eae7de
 def failed_path(path: Path) -> Path:
     "Where the error of a run is kept: beside its result."
     return path.with_suffix('.failed.json')
 
+# %% ../../nbs/lab/03_batch.ipynb #d0dc4842
 def _cause(problem: BaseException) -> str:
     "An error in one line: what the notebook raised, without the colours of its traceback."
     name, value = getattr(problem, 'ename', ''), getattr(problem, 'evalue', '')
     return f'{name}: {value}' if name else f'{type(problem).__name__}: {problem}'
 
+# %% ../../nbs/lab/03_batch.ipynb #6f4d200e
 @contextmanager
 def kernel_settings():
     "Kernels are quiet, and listen on files of their own instead of on ports, where the system has such files."
@@ -246,6 +256,7 @@ def _stop_children():
         try: child.kill()
         except psutil.NoSuchProcess: pass
 
+# %% ../../nbs/lab/03_batch.ipynb #aea33355
 def _all(runs: list[Planned], workers: int, bar: tqdm, **options) -> dict[str, tuple[str, str]]:
     "Status and reason of each run, by name."
     outcome = {}

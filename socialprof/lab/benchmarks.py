@@ -37,6 +37,7 @@ def alternating(
     for column, ratio in (('seconds', 'times'), ('processor_seconds', 'times_processor')): table[ratio] = table[column].iloc[0] / table[column]
     return table
 
+# %% ../../nbs/lab/06_benchmarks.ipynb #ad0ceab9
 def matrix_peak(size: int = 1024) -> dict[str, float]:
     "GFLOP/s of one core in a square product, by precision: what no encoder can exceed."
     before, found = torch.get_num_threads(), {}
@@ -66,6 +67,7 @@ def posts(
     words = [topic.split() for topic in TOPICS]
     return [' '.join(rng.choice(words[i % len(words)], int(np.clip(rng.gamma(4, 5), 3, 60)))) + f' #{i}' for i in range(n)]
 
+# %% ../../nbs/lab/06_benchmarks.ipynb #774b01f4
 def labelled(
     n: int,
     file: str = '',  # a label, a tab and a post a line; '': invented ones on two kinds of topics, one in five labels wrong
@@ -100,6 +102,7 @@ def encoding(
     for name, agreed in found.items(): table.loc[name, list(agreed)] = list(agreed.values())
     return table.assign(per_second=len(texts) / table.seconds, per_processor_second=len(texts) / table.processor_seconds)
 
+# %% ../../nbs/lab/06_benchmarks.ipynb #90754012
 def share_of_peak(
     table: pd.DataFrame,  # what `encoding` returned
     texts: list[str],
@@ -198,6 +201,7 @@ def _plainly(texts, labels, held_out, model, tuning, epochs, seed):
         predicted = trainer.predict(list(others)).predictions.argmax(1)
     return wall / epochs, busy / epochs, f1_score(held_out[1], predicted, average='macro')
 
+# %% ../../nbs/lab/06_benchmarks.ipynb #cf08a3ab
 def _tuned(texts, labels, held_out, model, tuning, epochs, seed, **told):
     "The same with FineTuner."
     from sklearn.metrics import f1_score
@@ -259,6 +263,7 @@ def _check(told: dict):
     if told['file']: posts(told['posts'], told['file'])
     if told['labels']: labelled(2 * told['texts'], told['labels'])
 
+# %% ../../nbs/lab/06_benchmarks.ipynb #5087fe33
 def write_benchmarks(
     reports: str | Path | None = None,
     quiet: bool = False,
@@ -279,6 +284,7 @@ def write_benchmarks(
     target.with_suffix('.html').write_text(page(target, ''), encoding='utf-8')
     return target.with_suffix('.html')
 
+# %% ../../nbs/lab/06_benchmarks.ipynb #dddcaefc
 def facts() -> pd.Series:
     "The machine, and how busy it is: figures of a busy machine say less."
     load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else np.nan

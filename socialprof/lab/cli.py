@@ -40,11 +40,13 @@ def _plain_errors():
     except (UsageError, LookupError, TypeError, ValueError) as problem: _stop(problem, 2)
     except OSError as problem: _stop(problem, 1)
 
+# %% ../../nbs/lab/05_cli.ipynb #0870661b
 def _stop(problem: Exception, code: int):
     text = problem.args[0] if isinstance(problem, KeyError) and problem.args else problem
     typer.echo(f'{text}' if str(text) else f'{type(problem).__name__}', err=True)
     raise typer.Exit(code) from None
 
+# %% ../../nbs/lab/05_cli.ipynb #d979832d
 def _pairs(words: list[str] | None) -> dict[str, str]:
     "`['epochs=50']` → `{'epochs': '50'}`."
     from socialprof.lab.batch import UsageError
@@ -71,6 +73,7 @@ def _show_plan(runs, summaries):
     for s in summaries: typer.echo(f"after  {s['notebook']}  (reads the results above)")
     typer.echo(f'{sum(not r.done for r in runs)} of {len(runs)} runs to do')
 
+# %% ../../nbs/lab/05_cli.ipynb #1d40a9e0
 @app.command()
 def run(
     targets: Annotated[list[str] | None, typer.Argument(help='PAPER or PAPER/TASK; nothing: all.')] = None,
@@ -123,6 +126,7 @@ def _data(target: str):
     if task and task not in module.TASKS: raise LookupError(f'{paper} has no task {task!r}; it has: {", ".join(module.TASKS)}')
     return module, paper, task
 
+# %% ../../nbs/lab/05_cli.ipynb #971ba4d2
 @data_app.command('list')
 def data_list():
     "The papers' data: tasks, and whether a real corpus is below data/raw."
@@ -132,6 +136,7 @@ def data_list():
         there = f'found in data/raw/{paper}' if folder.is_dir() else f'not here: `socialprof data get {paper}` says where it comes from'
         typer.echo(f"{paper}: {', '.join(_data(paper)[0].TASKS)}\n  real corpus: {there}")
 
+# %% ../../nbs/lab/05_cli.ipynb #58b7dfaf
 @data_app.command()
 def get(paper: str):
     "Where a paper's real corpus comes from, on what terms, and where to put it."
@@ -141,6 +146,7 @@ def get(paper: str):
         sections = {part.splitlines()[0].strip().lower(): part for part in text.split('\n## ')[1:]}
         typer.echo('## ' + next(part for title, part in sections.items() if title.startswith(paper)))
 
+# %% ../../nbs/lab/05_cli.ipynb #03c23fec
 @data_app.command()
 def check(target: Annotated[str, typer.Argument(help='PAPER/TASK')], folder: Path):
     "Read a folder as a run would, and name every problem with file and line."
@@ -163,6 +169,7 @@ def _number(name: str, text: str, default: float | None):
     if not good: raise UsageError(f'--set {name}={text}: expected {wanted}')
     return value
 
+# %% ../../nbs/lab/05_cli.ipynb #6a7e3fda
 def _figure(value: float) -> str:
     "Whole numbers without a point, others with three figures behind it."
     return f'{value:,.0f}' if value == round(value) else f'{value:,.3f}'
@@ -177,6 +184,7 @@ def describe(target: Annotated[str, typer.Argument(help='PAPER/TASK')], source: 
             frame, info = module.load(name, source, seed=seed)
             typer.echo(f'{name} ({source})\n{module.describe(frame, info).to_string(na_rep="", float_format=_figure)}\n')
 
+# %% ../../nbs/lab/05_cli.ipynb #3d164bd2
 @data_app.command()
 def simulate(
     target: Annotated[str, typer.Argument(help='PAPER/TASK')],
@@ -209,6 +217,7 @@ def _bytes(text: str) -> int:
     try: return int(float(number) * _UNITS[unit])
     except (ValueError, KeyError): raise UsageError(f'--size expects bytes, or a number with KB, MB, GB or TB, found {text!r}') from None
 
+# %% ../../nbs/lab/05_cli.ipynb #98604e18
 @data_app.command()
 def cache(
     days: Annotated[float | None, typer.Option(min=0, help='Delete what was not used for so many days.')] = None,
@@ -280,6 +289,7 @@ def _encoders() -> str:
     if find_spec('openvino') is None: lines.append("  faster on many processors: pip install 'socialprof[fast]'")
     return '\n'.join(lines)
 
+# %% ../../nbs/lab/05_cli.ipynb #790ac458
 @app.command()
 def doctor():
     "What is installed, which models and data are at hand, what is missing and how to get it."
@@ -295,6 +305,7 @@ def doctor():
     typer.echo(_encoders() + '\n')
     data_list()
 
+# %% ../../nbs/lab/05_cli.ipynb #ef872067
 def main():
     "Entry point of `socialprof`."
     app(prog_name='socialprof')

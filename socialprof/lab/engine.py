@@ -34,10 +34,12 @@ def wanted_imports() -> list[str]:
     told = os.environ.get('SOCIALPROF_FORK_IMPORTS')
     return list(IMPORTS) if told is None else [name.strip() for name in told.split(',') if name.strip()]
 
+# %% ../../nbs/lab/02_engine.ipynb #f7af46e7
 def _threads() -> int:
     "Threads of this process, those of C libraries included."
     return len(os.listdir('/proc/self/task')) if Path('/proc/self/task').is_dir() else threading.active_count()
 
+# %% ../../nbs/lab/02_engine.ipynb #7e4242c9
 def import_all(
     names: list[str],  # modules
 ) -> dict:
@@ -67,6 +69,7 @@ def _renew(environment: dict, folder: str):
         sys.modules['matplotlib'].rcParams['backend'] = os.environ.setdefault('MPLBACKEND', 'module://matplotlib_inline.backend_inline')
     if os.environ.get('PYTHONPATH'): sys.path[1:1] = [p for p in os.environ['PYTHONPATH'].split(os.pathsep) if p and p not in sys.path]
 
+# %% ../../nbs/lab/02_engine.ipynb #ead14d39
 def _become_kernel(command: list[str], environment: dict, folder: str, pipe: int):
     "Run an IPython kernel in this process and end it with the kernel; tell when it listens."
     code = 1
@@ -97,6 +100,7 @@ def _tell(pipe: int, what: dict, close: bool = False):
     except OSError: pass
     if close: os.close(pipe)
 
+# %% ../../nbs/lab/02_engine.ipynb #ff8dcb94
 def _fork(control: socket.socket, message: bytes, pipe: int, children: dict):
     "Start one child; remember its pipe under a descriptor that becomes readable when it ends."
     pid = os.fork()
@@ -108,6 +112,7 @@ def _fork(control: socket.socket, message: bytes, pipe: int, children: dict):
         _become_kernel(request['command'], request['environment'], request['folder'], pipe)
     children[os.pidfd_open(pid)] = (pid, pipe)
 
+# %% ../../nbs/lab/02_engine.ipynb #e288da7f
 def _reap(handle: int, children: dict):
     "Tell how a child ended."
     pid, pipe = children.pop(handle)
@@ -266,6 +271,7 @@ class ForkClient(AsyncKernelClient):
                 if message['parent_header'].get('msg_id') == asked and message['content'].get('execution_state') == 'idle': return True
         except Empty: return False
 
+# %% ../../nbs/lab/02_engine.ipynb #67201d30
 class ForkManager(AsyncKernelManager):
     "A kernel manager whose kernels are forked."
     client_factory = Type(default_value=ForkClient, klass=KernelClient, config=True)
@@ -307,6 +313,7 @@ class _Engine:
     "The engine `socialprof`: kernels forked from a process that has imported everything; other languages, and systems without fork, are left to papermill."
     def __getattr__(self, name): return getattr(_fork_engine(), name)
 
+# %% ../../nbs/lab/02_engine.ipynb #7a2d01e1
 ForkEngine = _Engine()
 
 def engine_named(

@@ -40,6 +40,7 @@ def _edge(rows: pd.DataFrame, times: float = 2.5) -> float:
     edge = times * rows[['low', 'high']].abs().max(axis=1).quantile(.75) if len(rows) > 7 else np.inf
     return edge if (rows.gap.abs() > edge).any() else np.inf
 
+# %% ../../nbs/lab/03a_figures.ipynb #4194846b
 def _forest_panel(axis, rows: pd.DataFrame, names: list[str], many: bool):
     "Claims of one scale of figures, from above; what lies far beyond the others is told as a number at the edge."
     at, size, edge = pd.Series(np.arange(len(rows))[::-1], rows.index), 8 if many else 10, _edge(rows)
@@ -87,6 +88,7 @@ def ranking(
             for (method, split), part in predictions.groupby(['method', 'split'])]
     return pd.DataFrame(rows).sort_values(['split', 'value'], ascending=[True, False], ignore_index=True)
 
+# %% ../../nbs/lab/03a_figures.ipynb #2b1a8cab
 def ranked(
     scores: Sequence[dict],  # from `lab.results.score_rows`
     metric: str,
@@ -156,6 +158,7 @@ def label_figure(
     figure.legend(loc='outside upper right', ncols=3, frameon=False, fontsize=8)
     return figure
 
+# %% ../../nbs/lab/03a_figures.ipynb #add302f4
 def groups_figure(
     groups: pd.DataFrame,       # from `multilabel.by_group`
     metric: str = 'micro',      # or 'macro'
@@ -195,6 +198,7 @@ def reliability(
     if isinstance(tables, dict): curve.legend(loc='upper left', fontsize=8)
     return figure
 
+# %% ../../nbs/lab/03a_figures.ipynb #dc1591d8
 def learning_figure(
     table: pd.DataFrame,   # n, value, low, high, method
     metric: str = 'macro_auc',
@@ -226,6 +230,7 @@ def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
         warnings.simplefilter('ignore')  # n_jobs is 1 because a seed was given
         return umap.UMAP(n_neighbors=min(15, len(vectors) - 1), random_state=seed, n_jobs=1).fit_transform(vectors)
 
+# %% ../../nbs/lab/03a_figures.ipynb #83008c65
 def purity(
     vectors: np.ndarray,  # [n, d]
     labels: Sequence,     # [n]
@@ -265,6 +270,7 @@ def _flat(vectors: np.ndarray, projection: str, seed: int) -> np.ndarray:
     if projection == 'pca': return PCA(2, random_state=seed).fit_transform(vectors)
     return _umap(PCA(50, random_state=seed).fit_transform(vectors) if min(vectors.shape) > 50 else vectors, seed)
 
+# %% ../../nbs/lab/03a_figures.ipynb #9f658203
 def plane_by_label(
     spaces: dict[str, np.ndarray],       # title → [n, d]; [n, 2] is drawn as it is
     y: np.ndarray,                       # [n, L] 0/1
@@ -288,6 +294,7 @@ def plane_by_label(
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc='outside upper right', ncols=2, frameon=False, fontsize=8)
     return figure
 
+# %% ../../nbs/lab/03a_figures.ipynb #a9a9c8b6
 _SIDES = {'#b5b5b5': 'without the label', '#b00020': 'with it'}
 
 def _told(row: pd.Series) -> str:
@@ -304,6 +311,7 @@ def _lead(predictions: pd.DataFrame, best: str, other: str, split: str, metric: 
     where = 'is ahead of' if gap.value > 0 else 'on the same folds and seeds is not ahead of'
     return f'It {where} *{other}*: {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] ({gap.test}), {luck}.'
 
+# %% ../../nbs/lab/03a_figures.ipynb #adc56e7b
 def reading(
     predictions: pd.DataFrame,  # of one split
     floor: str = 'majority',    # the method that knows nothing, if it was run
@@ -325,6 +333,7 @@ def reading(
     if split in FOLDED and predictions.fold.nunique() == 1: told.append('This is one fold: the page of the paper puts all folds together.')
     return ' '.join(filter(None, told))
 
+# %% ../../nbs/lab/03a_figures.ipynb #f7bc7be3
 def _guessing(predictions: pd.DataFrame, metric: str) -> str:
     "Where guessing stands, if that is known."
     guess = metric_of(metric).guess

@@ -25,10 +25,12 @@ def labels_of(
     "The labels that these rows have scores for, in the order of the strings; columns of other label sets, empty here, do not count."
     return [name.removeprefix(PREFIX) for name in table.columns if name.startswith(PREFIX) and table[name].notna().any()]
 
+# %% ../../nbs/lab/00_labelwise.ipynb #d397c6be
 def is_multilabel(table: pd.DataFrame) -> bool:
     "Are these predictions of several labels a row, rather than of one class?"
     return any(name.startswith(PREFIX) and table[name].notna().any() for name in table.columns)
 
+# %% ../../nbs/lab/00_labelwise.ipynb #cdb77ae1
 def codes(
     y: np.ndarray,  # [n, L] 0/1
 ) -> np.ndarray:    # [n] strings such as '011000'
@@ -37,6 +39,7 @@ def codes(
     text = y.tobytes().decode('ascii')
     return np.array([text[i:i + y.shape[1]] for i in range(0, len(text), y.shape[1])] if y.shape[1] else [''] * len(y), object)
 
+# %% ../../nbs/lab/00_labelwise.ipynb #d0fad352
 def decoded(
     strings: Sequence[str],  # [n]
     labels: Sequence[str],   # [L]
@@ -53,6 +56,7 @@ def truth(table: pd.DataFrame) -> np.ndarray:
     "[n, L] bool: which labels the rows have."
     return decoded(table.y, labels_of(table))
 
+# %% ../../nbs/lab/00_labelwise.ipynb #342a7fd7
 def scores(table: pd.DataFrame) -> np.ndarray:
     "[n, L] float64: the method's scores. ValueError where one is missing."
     found = table[[PREFIX + label for label in labels_of(table)]].to_numpy(float)
@@ -61,6 +65,7 @@ def scores(table: pd.DataFrame) -> np.ndarray:
                          'tables of several label sets are looked at one by one')
     return found
 
+# %% ../../nbs/lab/00_labelwise.ipynb #06157acc
 def _reordered(table: pd.DataFrame, order: dict[str, int]) -> pd.DataFrame:
     "The same rows with their strings in another order of the labels."
     labels = labels_of(table)
@@ -68,6 +73,7 @@ def _reordered(table: pd.DataFrame, order: dict[str, int]) -> pd.DataFrame:
     if (place == np.arange(len(labels))).all(): return table
     return table.assign(**{name: codes(decoded(table[name], labels)[:, place]) for name in ('y', 'predicted')})
 
+# %% ../../nbs/lab/00_labelwise.ipynb #11dc1e8c
 def joined(
     parts: Sequence[pd.DataFrame],  # predictions, perhaps of several label sets
 ) -> pd.DataFrame:
@@ -82,6 +88,7 @@ def _ratio(part: np.ndarray, whole: np.ndarray, empty: float = 0.) -> np.ndarray
     "Element by element, `empty` where there is nothing to divide by."
     return np.divide(part, whole, out=np.full(np.shape(part), float(empty)), where=whole > 0)
 
+# %% ../../nbs/lab/00_labelwise.ipynb #b620626c
 def roc_auc(
     positive: np.ndarray,  # [k, G] positives of each unit at each score, from low to high; sparse if units are many
     negative: np.ndarray,  # [k, G]
@@ -95,6 +102,7 @@ def roc_auc(
     sizes = [weights @ np.asarray(side.sum(0)).ravel() for side in (positive, negative)]
     return _ratio(won, sizes[0] * sizes[1], np.nan)
 
+# %% ../../nbs/lab/00_labelwise.ipynb #f6bc04a6
 def average_precision(positive: np.ndarray, negative: np.ndarray, weights: np.ndarray) -> np.ndarray:
     "Precision at each positive's score, averaged; NaN without positives. [k, G], [k, G], [b, G] → [b]."
     drawn = (positive @ weights.T)[::-1]
@@ -103,6 +111,7 @@ def average_precision(positive: np.ndarray, negative: np.ndarray, weights: np.nd
     np.divide(hits, said, out=hits, where=said > 0)
     return _ratio(np.einsum('kb,kb->b', drawn, hits), drawn.sum(0), np.nan)
 
+# %% ../../nbs/lab/00_labelwise.ipynb #5bf366b6
 def trapezoid(positive: np.ndarray, negative: np.ndarray, weights: np.ndarray) -> np.ndarray:
     "Area under straight lines between the points of the precision-recall curve, from (0, 1) on; NaN without positives. As `average_precision`."
     drawn = (positive @ weights.T)[::-1]
@@ -121,6 +130,7 @@ def steps_of(
     if most is None or len(size) <= most: return rank, False
     return np.unique((size.cumsum() - size) * most // len(score), return_inverse=True)[1][rank], True
 
+# %% ../../nbs/lab/00_labelwise.ipynb #eda56e33
 def histogram(
     step: np.ndarray,   # [n]
     units: np.ndarray,  # [n] from 0
@@ -186,6 +196,7 @@ def cross_entropy(y: np.ndarray, probability: np.ndarray, least: float = 1e-15) 
     probability = np.clip(probability, least, 1 - least)
     return -np.log(np.where(y, probability, 1 - probability))
 
+# %% ../../nbs/lab/00_labelwise.ipynb #590a4844
 def gain(loss: np.ndarray, true: np.ndarray, rows: np.ndarray) -> np.ndarray:
     "Relative cross entropy from sums over rows: 100 (1 - loss / that of the constant rate true / rows); NaN without both values."
     rate = _ratio(true, rows)
@@ -197,6 +208,7 @@ def balanced(hits, said, true, rows) -> np.ndarray:
     "The ROC-AUC of 0/1 predictions: the mean of sensitivity and specificity; NaN without both values."
     return (_ratio(hits, true, np.nan) + _ratio(rows - true - said + hits, rows - true, np.nan)) / 2
 
+# %% ../../nbs/lab/00_labelwise.ipynb #ea8df454
 class Curves(Counts):
     "What the scores tell, label by label and pooled."
     def _area(self, curve: Callable, y: np.ndarray, score: np.ndarray, units: np.ndarray) -> np.ndarray:
@@ -239,6 +251,7 @@ def _binned(facts: Curves, bins: int) -> np.ndarray:
     inside = [np.stack([here.sum(1), (here * facts.scores).sum(1), (here * facts.y).sum(1)], 1) for here in (place == k for k in range(bins))]
     return facts.total(np.concatenate(inside, 1)).reshape(-1, bins, 3)
 
+# %% ../../nbs/lab/00_labelwise.ipynb #c15b6fe8
 def ece(
     facts: Curves,
     bins: int = 15,
@@ -251,6 +264,7 @@ def ece(
 # %% ../../nbs/lab/00_labelwise.ipynb #68fee99c
 class TiedScores(UserWarning): "An area under a precision-recall curve that ties have made larger."
 
+# %% ../../nbs/lab/00_labelwise.ipynb #8b6754ac
 _TIED = ('{0.label}: PRAUC {0.prauc:.3f}, of which ties made {1:.3f} ({0.tied:.0%} of rows have one score; '
          'a constant prediction gets {0.constant:.3f}): look at average precision')
 

@@ -26,6 +26,7 @@ class Number:
     ours: str = ''             # the method of this library that answers it; '' if there is none
     remark: str = ''           # scale, uncertainty, contradictions
 
+# %% ../../nbs/lab/01_ledger.ipynb #bccefa03
 @dataclass(frozen=True)
 class Claim:
     "A statement of a paper as a weighted sum of scores that should be above `minimal`."
@@ -50,14 +51,17 @@ def beats(
     groups = [[g] if isinstance(g, str) else list(g) for g in (better, worse)]
     return tuple((sign / len(group), method, split) for sign, group in zip((1, -1), groups, strict=True) for method in group)
 
+# %% ../../nbs/lab/01_ledger.ipynb #5504b44c
 def drops_less(robust: str, fragile: str, before: str = 'cv', after: str = 'test') -> tuple[Term, ...]:
     "(after − before) of one method minus (after − before) of the other."
     return ((1., robust, after), (-1., robust, before), (-1., fragile, after), (1., fragile, before))
 
+# %% ../../nbs/lab/01_ledger.ipynb #9dcee46a
 def metrics_in(claim: Claim) -> list[str]:
     "The metrics that a claim's sum is made of."
     return list(dict.fromkeys(metric_in(term, claim.metric) for term in claim.terms))
 
+# %% ../../nbs/lab/01_ledger.ipynb #1a081b9a
 def metrics_told(claim: Claim) -> str:
     "The same for a table: three labels and more are counted."
     names = metrics_in(claim)
@@ -71,11 +75,13 @@ def decide(gap: Gap, minimal: float = 0.) -> str:
     if gap.low > minimal: return 'holds'
     return 'reversed' if gap.high < 0 else 'too close to call'
 
+# %% ../../nbs/lab/01_ledger.ipynb #ef20d21e
 def missing(claim: Claim, table: pd.DataFrame) -> list[str]:
     "The terms of a claim for which there are no predictions."
     there = {f'{method} on {split}' for method, split in table[['method', 'split']].drop_duplicates().itertuples(index=False)}
     return sorted({f'{method} on {split}' for _, method, split, *_ in claim.terms} - there)
 
+# %% ../../nbs/lab/01_ledger.ipynb #75004b39
 def _not_computable(claim: Claim, table: pd.DataFrame) -> tuple[str, str]:
     "A verdict and its reason where a claim cannot be computed from these predictions; two empty strings where it can."
     if claim.incomparable: return 'not comparable', claim.incomparable
@@ -119,12 +125,14 @@ def evidence(
     planted = [f'{k} {v:g}' for k, v in source.get('effects', {}).items() if v]
     return f'simulated with {", ".join(planted)} planted' if planted else 'simulated, nothing planted'
 
+# %% ../../nbs/lab/01_ledger.ipynb #16843e1c
 def printed_gap(claim: Claim, numbers: Sequence[Number]) -> float | None:
     "The claim's sum over the printed numbers; None where one is missing. Numbers later in the list win."
     told = {(n.task, n.split, n.ours, n.metric): n.value for n in numbers}
     values = [(term[0], told.get((claim.task, term[2], term[1], metric_in(term, claim.metric)))) for term in claim.terms]
     return None if not values or any(value is None for _, value in values) else sum(weight * value for weight, value in values)
 
+# %% ../../nbs/lab/01_ledger.ipynb #44827471
 def ledger(
     claims: Sequence[Claim],
     predictions: pd.DataFrame,         # from lab.results.load_predictions
@@ -149,6 +157,7 @@ def readable(
                           'test': rows.test, 'reason': rows.reason})
     return shown.loc[:, [name in ('gap [95 %]', 'reason') or (column != '').any() for name, column in shown.items()]]
 
+# %% ../../nbs/lab/01_ledger.ipynb #7aa2f0ea
 def beside(
     numbers: Sequence[Number],
     scores: pd.DataFrame,  # task, method, split, metric, value, low, high, n (units), rows, cells

@@ -45,14 +45,18 @@ def f1_per_class(
     total = table.sum(-1) + table.sum(-2)
     return np.divide(2 * hits, total, out=np.full(total.shape, np.nan), where=total > 0)
 
+# %% ../../nbs/lab/00_metrics.ipynb #4c78cba5
 def _macro_f1(table: np.ndarray) -> np.ndarray: return np.nanmean(f1_per_class(table), -1)
 
+# %% ../../nbs/lab/00_metrics.ipynb #08cb6a5f
 def _accuracy(table: np.ndarray) -> np.ndarray: return np.trace(table, axis1=-2, axis2=-1) / table.sum((-1, -2))
 
+# %% ../../nbs/lab/00_metrics.ipynb #cbbe99c7
 def macro_f1(y: Sequence, predicted: Sequence, weights: np.ndarray | None = None) -> float | np.ndarray:
     "Mean of the classes' F1 over all classes that are present or predicted, as scikit-learn's and PAN's evaluators do."
     return _macro_f1(confusion(y, predicted, weights))
 
+# %% ../../nbs/lab/00_metrics.ipynb #ec727388
 def accuracy(y: Sequence, predicted: Sequence, weights: np.ndarray | None = None) -> float | np.ndarray:
     "Share of rows whose predicted label is the true one."
     return _accuracy(confusion(y, predicted, weights))
@@ -80,6 +84,7 @@ class Metric:
         found = self.of(facts_of(cell, weights))
         return float(found[0]) if weights is None else found
 
+# %% ../../nbs/lab/00_metrics.ipynb #92ed6074
 STEPS = 500  # different scores a label that resamples see; the scores themselves are exact
 
 def facts_of(
@@ -130,15 +135,18 @@ def metric_of(name: str) -> Metric:
     if name in METRICS: return METRICS[name]
     raise LookupError(f'no metric {name!r}; there are: {", ".join(METRICS)}, and of one label: {", ".join(f"{k}:…" for k in OF_ONE_LABEL)}')
 
+# %% ../../nbs/lab/00_metrics.ipynb #15e32e27
 def metrics_of(table: pd.DataFrame) -> list[str]:
     "The usual metrics that fit these predictions."
     several = is_multilabel(table)
     return [name for name, metric in METRICS.items() if metric.usual and (metric.for_labels if several else metric.for_classes)]
 
+# %% ../../nbs/lab/00_metrics.ipynb #eb2565ec
 def main_metric(table: pd.DataFrame) -> str:
     "The one that stands first: macro-F1 of classes, macro ROC-AUC of labels."
     return 'macro_auc' if is_multilabel(table) else 'macro_f1'
 
+# %% ../../nbs/lab/00_metrics.ipynb #29c0025c
 def misfit(name: str, table: pd.DataFrame) -> str:
     "Why a metric cannot be computed of these predictions; nothing if it can."
     metric, several = metric_of(name), is_multilabel(table)
@@ -163,6 +171,7 @@ class Estimate:
         rows = f' units, {self.rows:,} rows' if self.rows != self.n else ''
         return f'{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] n={self.n}{rows}'
 
+# %% ../../nbs/lab/00_metrics.ipynb #e0735196
 MOST_UNITS = 600  # beyond it, units are drawn in so many bundles
 
 def _units(users: Sequence[str]) -> pd.Series:
@@ -171,11 +180,13 @@ def _units(users: Sequence[str]) -> pd.Series:
     numbers = np.arange(len(names))
     return pd.Series(numbers if len(names) <= MOST_UNITS else np.random.default_rng(0).permutation(numbers) % MOST_UNITS, index=names)
 
+# %% ../../nbs/lab/00_metrics.ipynb #456249ec
 @lru_cache(4)
 def _draws(units: int, resamples: int, seed: int) -> np.ndarray:
     "How often each unit is drawn in each resample: [resamples, units], integers."
     return np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=resamples)
 
+# %% ../../nbs/lab/00_metrics.ipynb #d4fe13e9
 def _cell_scores(table: pd.DataFrame, metrics: Sequence[str], units: pd.Series | None = None, drawn: np.ndarray | None = None) -> dict[str, np.ndarray]:
     "Scores of one method by metric: [cells], or [cells, resamples] of units that were drawn; cells in the order of (fold, seed)."
     found = {name: [] for name in metrics}
@@ -199,6 +210,7 @@ def estimates(
     plain, drawn = _cell_scores(table, metrics), _cell_scores(table, metrics, units, _draws(units.max() + 1, resamples, seed))
     return {name: Estimate(*_interval(plain[name], drawn[name], level, alone=len(units) < 2), **sizes) for name in metrics}
 
+# %% ../../nbs/lab/00_metrics.ipynb #1ef8f9a7
 def _interval(plain: np.ndarray, drawn: np.ndarray, level: float, alone: bool) -> tuple[float, float, float]:
     "Value, low and high from scores [cells] and [cells, resamples]."
     value, means = _mean(plain).item(), _mean(drawn, 0)
@@ -206,6 +218,7 @@ def _interval(plain: np.ndarray, drawn: np.ndarray, level: float, alone: bool) -
     low, high = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2]) + value - np.nanmean(means)
     return value, min(low.item(), value), max(high.item(), value)
 
+# %% ../../nbs/lab/00_metrics.ipynb #970b40f5
 def estimate(table: pd.DataFrame, metric: str | None = None, resamples: int = 1000, seed: int = 0, level: float = .95) -> Estimate:
     "One of `estimates`; None: the main metric of these predictions."
     name = metric or main_metric(table)
@@ -225,6 +238,7 @@ class Gap:
     test: str        # which test gave the interval
     def __str__(self) -> str: return f'{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}] p={self.p:.3f} n={self.n} ({self.test})'
 
+# %% ../../nbs/lab/00_metrics.ipynb #ca890650
 def corrected_t(
     differences: Sequence[float],  # [k] one a cell
     test_share: float,             # n_test / n_train of one cell: 1/3 in 4-fold cross-validation
@@ -248,6 +262,7 @@ def metric_in(term: Term, metric: str) -> str:
     "The metric of a term: its own, or that of the whole sum."
     return term[3] if len(term) > 3 else metric
 
+# %% ../../nbs/lab/00_metrics.ipynb #4cfd6983
 def _shared_cells(table: pd.DataFrame, methods: set[str]) -> pd.DataFrame:
     "The rows of these methods in the cells that all of them have."
     table = table[table.method.isin(methods)]
@@ -255,12 +270,14 @@ def _shared_cells(table: pd.DataFrame, methods: set[str]) -> pd.DataFrame:
     shared = had[had == len(methods)].index
     return table[pd.MultiIndex.from_frame(table[['fold', 'seed']]).isin(shared)]
 
+# %% ../../nbs/lab/00_metrics.ipynb #9f5ae751
 def _test_share(rows: pd.DataFrame) -> float:
     "n_test / n_train of a cell: from `trained_on`, the rows each cell was trained on, or else from the number of folds seen."
     if 'trained_on' not in rows: return 1 / max(1, rows.fold.nunique() - 1)
     cells = rows.groupby(['method', 'fold', 'seed']).trained_on.agg(['size', 'first'])
     return float((cells['size'] / cells['first']).mean())
 
+# %% ../../nbs/lab/00_metrics.ipynb #4a2641e6
 def _rows_on(split: str, table: pd.DataFrame, terms: Sequence[Term]) -> pd.DataFrame:
     "The rows of a split in the cells that all methods of these terms have."
     methods = {term[1] for term in terms if term[2] == split}
@@ -268,6 +285,7 @@ def _rows_on(split: str, table: pd.DataFrame, terms: Sequence[Term]) -> pd.DataF
     if rows.empty: raise LookupError(f'no fold and seed on split {split!r} that all of {sorted(methods)} have run')
     return rows
 
+# %% ../../nbs/lab/00_metrics.ipynb #75142132
 def _summed(rows: pd.DataFrame, terms: Sequence[Term], metric: str, units: pd.Series | None = None, drawn: np.ndarray | None = None) -> np.ndarray:
     "The part of a sum that is on the split of these rows: [cells], or [cells, resamples] of units that were drawn."
     here = [(term[0], term[1], metric_in(term, metric)) for term in terms if term[2] == rows.split.iloc[0]]
@@ -296,6 +314,7 @@ def contrast(
     told = dict(n=len(set().union(*same)), cells=min(map(len, plain)), test='bootstrap over units')
     return _bootstrapped(sum(_mean(part).item() for part in plain), drawn[~np.isnan(drawn)], told)
 
+# %% ../../nbs/lab/00_metrics.ipynb #532758bb
 def _bootstrapped(value: float, drawn: np.ndarray, told: dict) -> Gap:
     "A gap from its resamples; without an interval where there are no two units to draw from."
     if told['n'] < 2 or not len(drawn): return Gap(value, *[np.nan] * 4, **told)

@@ -16,6 +16,7 @@ from .metrics import OF_ONE_LABEL, Estimate, estimates, facts_of
 def _interval(found: Estimate, name: str, low: str = 'low', high: str = 'high') -> dict:
     return {name: found.value, low: found.low, high: found.high}
 
+# %% ../../nbs/lab/00b_multilabel.ipynb #a28602c1
 def per_label(
     table: pd.DataFrame,      # predictions of one method on one split
     metric: str = 'auc',      # of OF_ONE_LABEL: auc, average_precision, f1, precision, recall

@@ -57,6 +57,7 @@ def page(
     maker = HTMLExporter(raw_template=_TEMPLATE, embed_images=True, mathjax_url='', require_js_url='', exclude_anchor_links=True)
     return maker.from_notebook_node(book, resources=dict(page_style=STYLE, home=home, metadata=dict(name=Path(notebook).stem)))[0]
 
+# %% ../../nbs/lab/04_report.ipynb #b7901ec6
 def write_page(
     notebook: Path,  # reports/<profile>/<source>/<paper>/<task>/<run>.ipynb
 ) -> Path:
@@ -77,6 +78,7 @@ def cell_rows(
     names += [name for name in more if name not in names and not misfit(name, cell)]
     return [dict(metric=name, value=round(float(metric_of(name).of(facts)[0]), 6), n=cell.user.nunique(), rows=len(cell)) for name in names]
 
+# %% ../../nbs/lab/04_report.ipynb #a7dd62d1
 def results_table(results: list[dict], profile: str) -> pd.DataFrame:
     "One row a fitted model and metric, see RESULT_COLUMNS: `n` units (users, events), fold -1 is the test set."
     rows = []
@@ -90,6 +92,7 @@ def results_table(results: list[dict], profile: str) -> pd.DataFrame:
             rows += [model | scored for scored in cell_rows(cell, asked)]
     return pd.DataFrame(rows, columns=RESULT_COLUMNS)
 
+# %% ../../nbs/lab/04_report.ipynb #a70ce7d5
 SHOWN = ('macro_f1', 'accuracy', 'macro_auc', 'micro_auc', 'weighted_auc', 'average_precision', 'rce', 'prauc', 'ece')  # on the index; all are in results.csv
 
 def scores_of(table: pd.DataFrame) -> pd.DataFrame:
@@ -112,6 +115,7 @@ def gathered(
              for r in results if r.get(name) and r['status'] == 'done']
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=['profile', 'source', 'paper', 'claim', 'verdict'])
 
+# %% ../../nbs/lab/04_report.ipynb #c068983e
 def runs_table(results: list[dict], folder: Path) -> pd.DataFrame:
     "One row a run, with a link to its page."
     def link(path):
@@ -132,6 +136,7 @@ def _interactive(table: pd.DataFrame, links: tuple[str, ...] = (), preview: bool
                                      column_filters='header', display_logo_when_loading=False, **options)
     return html if preview else re.sub(r'(_fallback">)<table.*?</table>(</div>)', r'\1\2', html, flags=re.DOTALL)  # no second copy for readers without scripts
 
+# %% ../../nbs/lab/04_report.ipynb #d566c625
 UNPACK = '''<script type="module">
 const bytes = Uint8Array.from(atob("PACKED"), letter => letter.charCodeAt(0));
 const script = document.createElement("script");
@@ -146,6 +151,7 @@ def _script() -> str:
     code = re.search(r'<script>(.*?)</script>', whole, re.DOTALL)[1]
     return UNPACK.replace('PACKED', b64encode(gzip.compress(code.encode(), 9, mtime=0)).decode())
 
+# %% ../../nbs/lab/04_report.ipynb #c2d91302
 def _figure(ledger: pd.DataFrame) -> str:
     "The forest plot as inline SVG."
     import matplotlib
@@ -158,6 +164,7 @@ def _tiles(ledger: pd.DataFrame) -> str:
     counts = ledger.verdict.value_counts()
     return '<div class="tiles">' + ''.join(f'<div class="tile" style="color:{COLOURS[v]}"><b>{counts.get(v, 0)}</b>{v}</div>' for v in VERDICTS) + '</div>'
 
+# %% ../../nbs/lab/04_report.ipynb #d62a2e44
 def _ledger_section(name: tuple[str, str], ledger: pd.DataFrame) -> str:
     source, paper = map(escape, name)
     table = readable(ledger)
@@ -168,6 +175,7 @@ def _ledger_section(name: tuple[str, str], ledger: pd.DataFrame) -> str:
             'what is not run here has its place in the profiles <code>standard</code> and <code>paper</code>.</p>')
     return f'<h2>{paper} · {source}</h2>{told}{luck}{_tiles(ledger)}{picture}<div class="claims">{_interactive(table, preview=True, paging=False)}</div>'
 
+# %% ../../nbs/lab/04_report.ipynb #571caaec
 def _sources(results: list[dict]) -> str:
     kinds = sorted({evidence(r['source']) for r in results})
     loud = '<b>Simulated data.</b> Nothing on simulated data is evidence about the papers: a planted effect that is found shows that the code works.<br>'
@@ -192,6 +200,7 @@ Single figures and all metrics: <a href="results.csv">results.csv</a>,
 claims: <a href="ledger.csv">ledger.csv</a>.</p>
 {scores}<h2>Runs</h2>{_interactive(runs_table(results, folder), links=('run',), pageLength=25)}</body></html>'''
 
+# %% ../../nbs/lab/04_report.ipynb #e7bab589
 def build(
     profile: str = 'quick',
     reports: str | Path | None = None,

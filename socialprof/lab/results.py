@@ -28,6 +28,7 @@ def listed(
     "The names in a parameter that holds several."
     return [name.strip() for name in text.split(';') if name.strip()]
 
+# %% ../../nbs/lab/00a_results.ipynb #556daf6f
 @dataclass(frozen=True)
 class Parameter:
     "One line of a `parameters` cell."
@@ -35,6 +36,7 @@ class Parameter:
     default: bool | int | float | str
     comment: str = ''
 
+# %% ../../nbs/lab/00a_results.ipynb #20a14d4d
 def notebook_path(
     name: str,  # 'influencer/run_reshape': its place below nbs, without the ending
 ) -> Path:
@@ -44,9 +46,11 @@ def notebook_path(
     known = sorted(p.relative_to(root() / 'nbs').with_suffix('').as_posix() for p in (root() / 'nbs').glob('*/run_*.ipynb'))
     raise LookupError(f'no notebook {name!r} below nbs; there are: {", ".join(known)}')
 
+# %% ../../nbs/lab/00a_results.ipynb #603342d0
 def _code_cells(path: Path) -> list[dict]:
     return [cell for cell in json.loads(path.read_text(encoding='utf-8'))['cells'] if cell['cell_type'] == 'code']
 
+# %% ../../nbs/lab/00a_results.ipynb #754a509e
 def parameters_of(
     path: Path,  # a notebook with exactly one cell tagged `parameters`
 ) -> dict[str, Parameter]:
@@ -94,10 +98,12 @@ def code_fingerprint(
     files += [package / 'lab' / f'{name}.py' for name in ('labelwise', 'metrics', 'multilabel', 'results', *(['ledger'] if summary else []))]
     return fingerprint([[f.relative_to(package).as_posix(), f.read_text(encoding='utf-8')] for f in files if f.exists()])
 
+# %% ../../nbs/lab/00a_results.ipynb #5cc095d6
 def notebook_fingerprint(path: Path) -> str:
     "Hash of a notebook's code."
     return fingerprint([''.join(cell['source']) for cell in _code_cells(path)])
 
+# %% ../../nbs/lab/00a_results.ipynb #2d2eff42
 def run_key(
     notebook: str,      # 'influencer/run_reshape'
     parameters: dict,   # all of them, checked
@@ -121,6 +127,7 @@ def paper_module(
     if paper not in known: raise LookupError(f'no paper {paper!r}; there are: {", ".join(known)}')
     return import_module(f'socialprof.{paper}.{name}')
 
+# %% ../../nbs/lab/00a_results.ipynb #a1afa9ee
 def source_of(
     paper: str,
     parameters: dict,  # `source`: 'simulated' or a folder; a notebook without it simulates
@@ -133,10 +140,12 @@ def source_of(
     changed = ''.join(f'-{name}{value:g}' for name, value in effects.items() if value != module.EFFECTS[name])
     return source | dict(effects=effects, name=SIMULATED + changed)
 
+# %% ../../nbs/lab/00a_results.ipynb #fbad633e
 def source_folder(source: dict) -> str:
     "The folder of a source below a profile: its name, which says what effects were changed; for real data also the beginning of its fingerprint."
     return source['name'] if source['kind'] == SIMULATED else f"{source['name']}-{source['fingerprint'][:8]}"
 
+# %% ../../nbs/lab/00a_results.ipynb #48a81d2c
 def run_name(notebook: str, parameters: dict) -> str:
     "The name of a run's files: notebook, way of splitting, fold and seed where it has them, and what was changed on the command line."
     fold = parameters.get('fold')
@@ -145,6 +154,7 @@ def run_name(notebook: str, parameters: dict) -> str:
              'seed' in parameters and f"seed{parameters['seed']}", parameters.get('variant')]
     return re.sub(r'[^\w.,=+-]+', '_', '-'.join(str(p) for p in parts if p))
 
+# %% ../../nbs/lab/00a_results.ipynb #23866c61
 def result_path(notebook: str, parameters: dict, source: dict) -> Path:
     "The JSON file of a run."
     paper = notebook.split('/')[0]
@@ -158,12 +168,14 @@ def versions() -> dict[str, str]:
     "Versions of Python and of the packages that results depend on."
     return {'python': platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
 
+# %% ../../nbs/lab/00a_results.ipynb #0d77b2b5
 def commit() -> str:
     "The clone's commit, with `+` when files differ from it; empty outside of git."
     def git(*words): return subprocess.run(['git', '-C', str(root()), *words], capture_output=True, text=True)
     head = git('rev-parse', '--short=12', 'HEAD')
     return '' if head.returncode else head.stdout.strip() + ('+' if git('status', '--porcelain', '-uno').stdout.strip() else '')
 
+# %% ../../nbs/lab/00a_results.ipynb #3ba67c1b
 def results_fingerprint(
     folder: Path,  # a paper's results
 ) -> str:
@@ -264,6 +276,7 @@ def _weights(model: str) -> str | None:
     try: return find(model).sha256
     except (MissingWeights, OSError): return None
 
+# %% ../../nbs/lab/00a_results.ipynb #6aca1a2d
 def is_current(
     path: Path,  # the result file
     key: str,    # what its key would be today
@@ -290,6 +303,7 @@ def load_results(
         if not is_current(result['path'], key)[0]: result['status'] = 'stale'
     return found
 
+# %% ../../nbs/lab/00a_results.ipynb #2e3b73dd
 def load_predictions(
     results: list[dict],  # from load_results; those that are done are read
 ) -> pd.DataFrame:        # method, split, task, fold, seed, user, y, predicted, and scores of labels; y is missing where it is hidden
@@ -305,6 +319,7 @@ def load_predictions(
         if not _alike(same, rows): raise ValueError(f'two runs disagree about {name[:-1]}: {Path(name[-1]).name} and another; delete one of them')
     return once.drop(columns='run')
 
+# %% ../../nbs/lab/00a_results.ipynb #146a38a9
 def _alike(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     "Have two tables the same predictions of the same units, in whatever order?"
     one, other = ([tuple(row) for row in rows[['user', 'predicted']].itertuples(index=False)] for rows in (one, other))

@@ -21,6 +21,7 @@ def squared_distances(
     lengths = a.square().sum(-1).unsqueeze(-1) + b.square().sum(-1).unsqueeze(-2)
     return (lengths - 2 * a @ b.transpose(-1, -2)).clamp_min(0)
 
+# %% ../../nbs/learn/00_metric.ipynb #77998074
 def paired_distances(
     a: Tensor,  # [..., n, d]
     b: Tensor,  # [..., n, d]
@@ -38,6 +39,7 @@ def masked_mean(
     mask = torch.ones_like(values, dtype=torch.bool) if mask is None else mask
     return torch.where(mask, values, 0).sum(-1) / mask.sum(-1).clamp_min(1)
 
+# %% ../../nbs/learn/00_metric.ipynb #997dee9a
 def triplet_loss(
     anchors: Tensor,             # [..., n, d]
     positives: Tensor,           # [..., n, d], of the anchors' classes
@@ -80,6 +82,7 @@ def class_pairs(
     itself = torch.eye(n, dtype=torch.bool, device=labels.device)[rows]
     return same & ~itself & columns[..., None, :], ~same & columns[..., None, :]
 
+# %% ../../nbs/learn/00_metric.ipynb #812edcde
 def choose(
     candidates: Tensor,  # bool [..., n, m]
     draws: Tensor,       # [..., n], uniform in [0, 1)
@@ -99,6 +102,7 @@ def _by_rows(mine, n: int, width: int, cells: int = 2**24) -> tuple[Tensor, Tens
     parts = [mine(slice(start, start + step)) for start in range(0, n, step)]
     return tuple(torch.cat(part, -1) for part in zip(*parts, strict=True))
 
+# %% ../../nbs/learn/00_metric.ipynb #46d6f329
 def random_positives(
     labels: Tensor,                 # int [..., n]
     draws: Tensor,                  # [..., n], uniform in [0, 1)
@@ -108,6 +112,7 @@ def random_positives(
     def mine(rows): return choose(class_pairs(labels, allowed, rows)[0], draws[..., rows])
     return _by_rows(mine, labels.shape[-1], labels.numel())
 
+# %% ../../nbs/learn/00_metric.ipynb #8d010609
 def random_negatives(
     labels: Tensor,                 # int [..., n]
     draws: Tensor,                  # [..., n], uniform in [0, 1)
@@ -125,6 +130,7 @@ def nearest(
     "The closest candidate of each row, the first of equals; index 0 and found False where a row has none."
     return distances.masked_fill(~candidates, torch.inf).argmin(-1), candidates.any(-1)
 
+# %% ../../nbs/learn/00_metric.ipynb #1a5daef6
 def nearest_negatives(
     vectors: Tensor,                # [..., n, d], as transformed so far
     labels: Tensor,                 # int [..., n]
@@ -134,6 +140,7 @@ def nearest_negatives(
     def mine(rows): return nearest(squared_distances(vectors[..., rows, :], vectors), class_pairs(labels, allowed, rows)[1])
     return _by_rows(mine, labels.shape[-1], labels.numel())
 
+# %% ../../nbs/learn/00_metric.ipynb #b361b288
 def rows_at(
     vectors: Tensor,  # [..., n, d]
     index: Tensor,    # int64 [..., k]

@@ -49,6 +49,7 @@ def _one_array(answer, classes) -> np.ndarray:
     columns = [proba[:, list(values).index(1)] if 1 in values else np.zeros(len(proba)) for proba, values in zip(answer, classes, strict=True)]
     return np.stack(columns, axis=1).astype(np.float32)
 
+# %% ../../nbs/learn/04_multilabel.ipynb #83d15e06
 def label_scores(
     model,               # fitted on 0/1 [n, L]: any of this module's, or a multilabel classifier of scikit-learn
     X,                   # whatever `model` was fitted on, n rows
@@ -97,10 +98,12 @@ class _Labels(ClassifierMixin, BaseEstimator):
         "Any model of this module that `save` wrote; see `load_multilabel`."
         return load_multilabel(folder)
 
+# %% ../../nbs/learn/04_multilabel.ipynb #c34c8f30
 def _fit_one(estimator, X, Y):
     "A fresh copy of `estimator` fitted on Y [n, L]; one column becomes [n]."
     return clone(estimator).fit(X, Y[:, 0] if Y.shape[1] == 1 else Y)
 
+# %% ../../nbs/learn/04_multilabel.ipynb #fb2cecfa
 def _ask_one(model, ask, X, n_labels) -> np.ndarray:
     "Answer [n, L] of a model that was fitted on `n_labels` labels at once."
     answer = getattr(model, ask)(X)
@@ -172,6 +175,7 @@ def random_forest(
     return Multilabel(RandomForestClassifier(trees, criterion=criterion, min_samples_split=min_split, min_samples_leaf=min_leaf,
                                              max_features=columns, random_state=seed, n_jobs=1), joint=True)
 
+# %% ../../nbs/learn/04_multilabel.ipynb #6b40db53
 def decision_tree(
     seed=0,            # of ties between columns
     min_split=2,       # rows that a node must have to be split
@@ -183,6 +187,7 @@ def decision_tree(
     return Multilabel(DecisionTreeClassifier(criterion=criterion, min_samples_split=min_split, min_samples_leaf=min_leaf,
                                              max_depth=depth, random_state=seed), joint=True)
 
+# %% ../../nbs/learn/04_multilabel.ipynb #fd1142cf
 def bagging(
     seed=0,      # of rows drawn
     trees=10,    # a label
@@ -208,6 +213,7 @@ def gradient_boosting(
     if binned: return Multilabel(HistGradientBoostingClassifier(max_iter=trees, early_stopping=False, **options))
     return Multilabel(GradientBoostingClassifier(n_estimators=trees, **options))
 
+# %% ../../nbs/learn/04_multilabel.ipynb #7ca9b20e
 def xgboost_trees(
     seed=0,      # of rows drawn
     trees=100,   # a label
@@ -230,6 +236,7 @@ def linear_svm(
     "Linear support vector machines, one a label, on standardised columns, with the original's settings."
     return Multilabel(LinearSVC(C=C, class_weight=weight, dual=False, tol=1e-5, max_iter=7000, random_state=seed), standardise=True)
 
+# %% ../../nbs/learn/04_multilabel.ipynb #7ea8fb06
 def logistic(
     seed=0,        # has no effect: nothing is drawn at random
     C=.1,          # inverse strength of the L2 penalty
@@ -253,6 +260,7 @@ class Classical:
     source: str                       # where it comes from
     note: str                         # what to know about it
 
+# %% ../../nbs/learn/04_multilabel.ipynb #2a8e7b80
 class Classicals(dict):
     "Classical methods by name; an unknown name raises a KeyError that lists the valid ones."
     def __missing__(self, name): raise KeyError(f'unknown method {name!r}: expected one of {", ".join(self)}')
@@ -284,6 +292,7 @@ def _auc(Y, S, metric) -> float:
     values = [roc_auc_score(Y[:, j], S[:, j]) for j in varying]
     return float(np.average(values, weights=Y[:, varying].sum(0) if metric == 'weighted_auc' else None))
 
+# %% ../../nbs/learn/04_multilabel.ipynb #44453161
 def _grid(method: Classical, sizes) -> dict:
     "The method's grid with the values of `sizes` in place of its own; ValueError for an option that it does not have."
     if extra := set(sizes or {}) - set(method.grid):
@@ -322,6 +331,7 @@ def _groups(X) -> np.ndarray:
         if not isinstance(value, str): raise TypeError(f"groups[{i}]: expected a string, found {value!r}; write unknown groups as ''")
     return values
 
+# %% ../../nbs/learn/04_multilabel.ipynb #1ac194c1
 class GroupPrior(_Labels):
     "Label rates of a row's group in training: what language, place or user alone tells. X group names [n] or [n, 1]."
     def __init__(
@@ -417,6 +427,7 @@ def closure(
     for k in range(n_labels): reach |= reach[:, k, None] & reach[k]
     return reach
 
+# %% ../../nbs/learn/04_multilabel.ipynb #2058f976
 def nested(
     scores,                                   # [n, L], finite
     implications: Sequence[tuple[int, int]],  # (i, j): label i implies label j, so that its score may not be higher
@@ -452,6 +463,7 @@ def _inside(value) -> Iterator:
     else: parts = (value if isinstance(value, dict) else getattr(value, '__dict__', {})).values()
     for part in parts: yield from _inside(part)
 
+# %% ../../nbs/learn/04_multilabel.ipynb #f8147a5d
 def _nodes(part) -> tuple | None:
     "Left and right child and column of a tree's nodes, and which of them are leaves; None for anything but a tree."
     kind = type(part).__name__
@@ -460,6 +472,7 @@ def _nodes(part) -> tuple | None:
     if part.nodes['is_categorical'].any(): raise ValueError('expected splits by numbers, found one by categories; get the file again')
     return part.nodes['left'], part.nodes['right'], part.nodes['feature_idx'], part.nodes['is_leaf'] == 1
 
+# %% ../../nbs/learn/04_multilabel.ipynb #14eb1be6
 def check_trees(
     model: _Labels,  # just read from a file
 ) -> None:
@@ -479,6 +492,7 @@ def _write_xgboost(state: dict, folder: Path) -> dict:
     options = {name: value for name, value in state['estimator'].get_params().items() if isinstance(value, (int, float, str)) and value == value}
     return state | {'estimator': options, 'models_': len(state['models_'])}
 
+# %% ../../nbs/learn/04_multilabel.ipynb #eb39d601
 def _read_xgboost(state: dict, folder: Path) -> dict:
     "Put back what `_write_xgboost` took out."
     if not isinstance(state.get('estimator'), dict): return state
@@ -492,6 +506,7 @@ def _state(model) -> dict:
     "The parameters and fitted attributes of a model, and of a model inside it, by name."
     return {'kind': type(model).__name__} | {name: _state(value) if isinstance(value, _Labels) else value for name, value in vars(model).items()}
 
+# %% ../../nbs/learn/04_multilabel.ipynb #d2f690e7
 def _of_state(state: dict):
     "The model that `_state` took apart."
     kind = _Labels.kinds[state['kind']]
@@ -500,6 +515,7 @@ def _of_state(state: dict):
                         for name, value in state.items() if name != 'kind'})
     return model
 
+# %% ../../nbs/learn/04_multilabel.ipynb #81c3acec
 def save_multilabel(
     model: _Labels,      # fitted: Multilabel, GroupPrior or TfidfLogistic
     folder: str | Path,  # made if missing; an older model in it is replaced

@@ -54,10 +54,12 @@ def head_modules(
     names = [name for name, module in model.named_children() if name != body and any(True for _ in module.parameters())]
     return names + ['pooler'] * (getattr(getattr(model, body), 'pooler', None) is not None)
 
+# %% ../../nbs/learn/01_peft.ipynb #7c0a8b05
 def unknown_tuning(tuning) -> str:
     "What is said to somebody who names another way of tuning."
     return f'tuning={tuning!r}: expected one of {", ".join(map(repr, TUNINGS))}'
 
+# %% ../../nbs/learn/01_peft.ipynb #140246cd
 def _linear_names(model) -> list[str]:
     "Last parts of the names of the linear layers, for an error message."
     return sorted({name.rpartition('.')[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)})
@@ -200,6 +202,7 @@ def settled(seed: int, threads: int | None):
         try: yield
         finally: random.setstate(states[0]); np.random.set_state(states[1]); torch.set_num_threads(before)   # noqa: NPY002
 
+# %% ../../nbs/learn/01_peft.ipynb #96f472c6
 def choose_precision(
     precision='auto',  # 'fp32', 'bf16', or 'auto' = bf16 where the processor multiplies it in hardware
 ) -> str:
@@ -398,6 +401,7 @@ def check_settings(
     if not settings.multilabel and (settings.metric or '').endswith('auc'):
         raise ValueError(f"metric={settings.metric!r}: expected 'macro_f1' or 'accuracy'; the areas under the curve are for multilabel=True")
 
+# %% ../../nbs/learn/01_peft.ipynb #2a0ff72f
 def metric_of(settings) -> str:
     "The name of the metric on validation texts."
     return settings.metric or ('micro_auc' if settings.multilabel else 'macro_f1')
@@ -427,15 +431,18 @@ def measured(history: list[dict]) -> list[dict]:
     "The entries of a Trainer's history that have a value on validation texts."
     return [entry for entry in history if 'validation' in entry]
 
+# %% ../../nbs/learn/01_peft.ipynb #dadee1f4
 def best_entry(history: list[dict]) -> dict:
     "The measured entry with the highest value; of equal ones the first."
     return max(measured(history), key=lambda entry: entry['validation'])
 
+# %% ../../nbs/learn/01_peft.ipynb #d89d3aa3
 def patience_ended(history: list[dict], patience: int | None) -> bool:
     "Were the last `patience` epochs all without a better value?"
     known = measured(history)
     return bool(patience and known) and len(known) - 1 - known.index(best_entry(known)) >= patience
 
+# %% ../../nbs/learn/01_peft.ipynb #85dccd57
 def tuned_tensors(model) -> dict[str, torch.Tensor]:
     "Copies of the trainable parameters."
     return {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
@@ -555,6 +562,7 @@ class SeenEmbedding(torch.nn.Embedding):
             whole.weight.mul_(self.weight[-1, 0])
             whole.weight[self.rows] = self.weight[:-1]
 
+# %% ../../nbs/learn/01_peft.ipynb #19a18d71
 @contextmanager
 def only_seen(
     model,            # a sequence classifier
@@ -634,12 +642,14 @@ def _plain(value):
     if isinstance(value, set | tuple): return sorted(value)
     return str(value) if isinstance(value, Path) else value
 
+# %% ../../nbs/learn/01_peft.ipynb #da540df3
 def settings_of(
     tuner,  # a TunerSettings
 ) -> dict:
     "The settings that decide the result, as JSON."
     return {name: _plain(value) for name, value in tuner.get_params(deep=False).items() if name not in _BESIDE}
 
+# %% ../../nbs/learn/01_peft.ipynb #0edf5584
 def digest(texts: list[str], targets: np.ndarray) -> str:
     "A hash of texts and their labels."
     total = hashlib.blake2b(np.ascontiguousarray(targets), digest_size=16)
@@ -735,6 +745,7 @@ def _prompted(tokenizer, prompt: str):
     raw.normalizer = normalizers.Sequence([normalizers.Prepend(prompt), *([raw.normalizer] if raw.normalizer else [])])
     return tokenizer
 
+# %% ../../nbs/learn/01_peft.ipynb #782497e0
 def export_tuned(
     tuner: TunedClassifier,
     folder: Path,       # made if missing

@@ -45,6 +45,7 @@ def plain(value):
     "numpy scalars as Python ones, anything else (a path) as str; for JSON."
     return value.item() if isinstance(value, np.generic) else str(value)
 
+# %% ../../nbs/learn/02_saved.ipynb #c8dac528
 def store(
     model: Storable,      # fitted
     folder: str | Path,   # made if missing; an older model in it is replaced
@@ -62,6 +63,7 @@ def store(
     with atomic_path(folder / 'classifier.json') as temporary: temporary.write_text(text + '\n', encoding='utf-8')
     return folder
 
+# %% ../../nbs/learn/02_saved.ipynb #46dd6993
 def restore(
     folder: str | Path,     # written by `store`
     expected=Storable,      # the class, or a parent of the class, that must come out
@@ -98,6 +100,7 @@ def save_card(
     write_json(folder / CARD, dict(paper=paper, method=method, classifier=name, **facts, files=files))
     return folder
 
+# %% ../../nbs/learn/02_saved.ipynb #ec62f7e7
 def _class(name: str, path: Path):
     "The class of that full name, with a `load`; ValueError unless it is one of this package."
     module, _, last = str(name).rpartition('.')

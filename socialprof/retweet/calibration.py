@@ -35,6 +35,7 @@ def downsample(
     kept = np.random.default_rng(seed).permutation(without)[:wanted]
     return np.sort(np.r_[with_it, kept]), wanted / len(without)
 
+# %% ../../nbs/retweet/06_calibration.ipynb #67129301
 def corrected(
     p: np.ndarray,           # probabilities of a model that was trained on a sample
     kept: float | Sequence,  # share kept of rows without the label; [L] for several columns
@@ -70,6 +71,7 @@ def _checked(P, Y=None) -> np.ndarray:
     if Y is not None and P.shape != np.shape(Y): raise ValueError(f'P: expected the shape of Y, {np.shape(Y)}, found {P.shape}')
     return P
 
+# %% ../../nbs/retweet/06_calibration.ipynb #47951808
 class Temperature(TransformerMixin, BaseEstimator):
     "Log-odds divided by a number for each label, the one with the least cross entropy on validation rows."
     def __init__(
@@ -96,6 +98,7 @@ class Temperature(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return expit(self.middle_ + (_odds(_checked(P)) - self.middle_) / self.temperature_).astype(np.float32)
 
+# %% ../../nbs/retweet/06_calibration.ipynb #63bf9f79
 def _odds(P: np.ndarray, least: float = 1e-7) -> np.ndarray: return logit(np.clip(P, least, 1 - least))
 
 # %% ../../nbs/retweet/06_calibration.ipynb #7f31ffef
@@ -126,6 +129,7 @@ def one_label(
     place, others = [labels.index(label)], [PREFIX + name for name in labels if name != label]
     return table.drop(columns=others).assign(**{name: codes(decoded(table[name], labels)[:, place]) for name in ('y', 'predicted')})
 
+# %% ../../nbs/retweet/06_calibration.ipynb #a56da171
 def reliability_table(
     table: pd.DataFrame,  # predictions of one method on one split
     bins: int = 15,       # of equal width
@@ -151,6 +155,7 @@ def thresholds(
     tuned = [_cheapest(y, p, false_alarm, miss) for y, p in zip(Y.T, P.T, strict=True)]
     return pd.DataFrame({'half': .5, 'f1': own_thresholds(Y, P), 'cost': false_alarm / (false_alarm + miss), 'tuned cost': tuned}, index=list(labels))
 
+# %% ../../nbs/retweet/06_calibration.ipynb #77f32762
 def _cheapest(y: np.ndarray, p: np.ndarray, false_alarm: float, miss: float) -> float:
     "The threshold of least cost on these rows: between two scores, or over all of them."
     order = np.argsort(-p, kind='stable')
@@ -162,6 +167,7 @@ def _cheapest(y: np.ndarray, p: np.ndarray, false_alarm: float, miss: float) -> 
     if best == 0: return float(ranked[0])
     return float((ranked[best - 1] + ranked[best]) / 2) if best < len(p) else float(np.nextafter(ranked[-1], -1))
 
+# %% ../../nbs/retweet/06_calibration.ipynb #fdc1d731
 def at_thresholds(
     Y: np.ndarray,             # 0/1 [n, L], rows that neither model nor threshold has seen
     P: np.ndarray,             # [n, L]
@@ -185,6 +191,7 @@ def popularity(followers) -> np.ndarray:
     "[n] 0 … 4: how many of CUTS are exceeded."
     return np.searchsorted(CUTS, np.asarray(followers), 'left')
 
+# %% ../../nbs/retweet/06_calibration.ipynb #192e5575
 def by_popularity(
     table: pd.DataFrame,  # predictions of one method on one split, with author_followers
     metrics: Sequence[str] = ('average_precision', 'rce'),
@@ -199,6 +206,7 @@ def by_popularity(
     rows += [dict(group='mean of groups', followers='', rows=whole['rows']) | mean, dict(group='all rows', followers='') | whole]
     return pd.DataFrame(rows).set_index('group')
 
+# %% ../../nbs/retweet/06_calibration.ipynb #df111944
 def _scored(part: pd.DataFrame, metrics: Sequence[str], repeats: int) -> dict:
     "Rows, share of labels, and each metric of some rows: the mean over their fitted models."
     if not len(part): return dict(rows=0, rate=np.nan) | dict.fromkeys(metrics, np.nan)

@@ -152,10 +152,12 @@ _PROBABILITIES = [
 # %% ../../nbs/retweet/09_claims.ipynb #f9439e88
 def _mean(metric: str) -> list[str]: return [f'{metric}:{label}' for label in LABELS]
 
+# %% ../../nbs/retweet/09_claims.ipynb #0b51efa6
 def _label_apart(method: str, one: str, other: str, metric: str = 'rce') -> tuple[Term, ...]:
     "One label's score minus another's, of one method."
     return ((1., method, 'post', f'{metric}:{one}'), (-1., method, 'post', f'{metric}:{other}'))
 
+# %% ../../nbs/retweet/09_claims.ipynb #0def2cee
 _FOUR = [
     Claim('R5a', 'four targets at once beat four models', 'four', beats(TOWERS, f'{TOWERS}, one by one', 'post'), 'not asked', '',
           metric='rce'),

@@ -79,6 +79,7 @@ def follow_name(
     if follow in FOLLOW: return FOLLOW[follow]
     raise ValueError(f'follow: expected one of {", ".join(FOLLOW)}, found {follow!r}; write {near(str(follow), FOLLOW) or "reader"}')
 
+# %% ../../nbs/retweet/00_columns.ipynb #6795f1d2
 def our_name(
     name: str,  # ours, an official one or an alias, in any case
 ) -> str | None:
@@ -96,6 +97,7 @@ class Task:
     labels: tuple[str, ...]  # in the order of columns and outputs
     title: str = ''          # for headings
 
+# %% ../../nbs/retweet/00_columns.ipynb #39886826
 TASKS: dict[str, Task] = {
     'retweet': Task('retweet', ('retweet',), 'will this reader retweet this post?'),
     'four': Task('four', LABELS, 'reply, retweet, quote, like'),
@@ -109,6 +111,7 @@ def task_of(
     if task in TASKS: return TASKS[task]
     raise LookupError(f'task: expected one of {", ".join(TASKS)}, found {task!r}')
 
+# %% ../../nbs/retweet/00_columns.ipynb #e43701bd
 def targets(
     frame: pd.DataFrame,             # with label columns
     labels: Sequence[str] = LABELS,  # which
@@ -125,6 +128,7 @@ def types(
     "Name → type in tables and Parquet, in the order of the files."
     return {c.name: KINDS[c.kind] for c in COLUMNS if labels or c.kind != 'label'}
 
+# %% ../../nbs/retweet/00_columns.ipynb #c5d3d3f6
 def schema(
     labels: bool = True,                    # with the four label columns
     metadata: dict[str, str] | None = None, # what the file's key-value metadata are to hold
@@ -142,6 +146,7 @@ def _split(values: np.ndarray, ends: np.ndarray) -> np.ndarray:
     made[:] = np.split(values, ends[:-1])[:len(ends)] if len(ends) != 1 else [values]
     return made
 
+# %% ../../nbs/retweet/00_columns.ipynb #0353b2ec
 def as_frame(
     table: pl.DataFrame,  # columns of `types`, some or all of them
 ) -> pd.DataFrame:

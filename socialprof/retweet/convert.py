@@ -35,6 +35,7 @@ def part_of(
     words = re.split(r'[^a-z]+', name.lower())
     return next((part for part in ('val', 'test') if any(word.startswith(part) for word in words)), 'training')
 
+# %% ../../nbs/retweet/00c_convert.ipynb #9bd6b0e3
 def files_of(
     source: str | Path,  # a folder or a file
 ) -> dict[str, list[Path]]:
@@ -80,6 +81,7 @@ class File:
     header: int = 0     # lines before it
     groups: int = 0     # row groups, if it is Parquet
 
+# %% ../../nbs/retweet/00c_convert.ipynb #0afdc456
 def _names_good(fields: list[str], path: Path, problems: Problems) -> bool:
     "Note what is wrong with the names of a header or of Parquet columns."
     before, ours = len(problems), [our_name(field) for field in fields]
@@ -93,6 +95,7 @@ def _names_good(fields: list[str], path: Path, problems: Problems) -> bool:
     if missing and None not in ours: problems.add(path, 1, f'{len(wanted)} columns', f'{len(fields)}, without {", ".join(missing)}', 'add what is missing')
     return len(problems) == before
 
+# %% ../../nbs/retweet/00c_convert.ipynb #0a8f3014
 def _first_lines(path: Path, problems: Problems) -> list[bytes]:
     "The first hundred lines of a text file; what cannot be text is noted."
     with open(path, 'rb') as file:
@@ -121,6 +124,7 @@ def _text_file(path: Path, part: str, ids: int, problems: Problems) -> File | No
         return None
     return File(str(path), part, path.stat().st_size, layout, len(found[0]) if header else 0, int(bool(header)))
 
+# %% ../../nbs/retweet/00c_convert.ipynb #4cf4e355
 def _parquet_file(path: Path, part: str, ids: int, problems: Problems) -> File | None:
     try: found = pq.ParquetFile(path)
     except Exception as error: return problems.add(path, None, 'Parquet', shown(str(error)), 'copy it again')
@@ -128,6 +132,7 @@ def _parquet_file(path: Path, part: str, ids: int, problems: Problems) -> File |
     if not _names_good(fields, path, problems): return None
     return File(str(path), part, path.stat().st_size, Layout(tuple(map(our_name, fields)), ids=ids), groups=found.num_row_groups)
 
+# %% ../../nbs/retweet/00c_convert.ipynb #e1b2af7b
 def look(
     source: str | Path,  # a folder or a file
     ids: int = IDS,      # size of the vocabulary
@@ -157,6 +162,7 @@ def _skip(file, end: int) -> None:
         if (found := data.find(b'\n')) >= 0: return file.seek(at + found + 1) and None
         if not data: return
 
+# %% ../../nbs/retweet/00c_convert.ipynb #84551e94
 def _piece(path: str, begin: int, start: int, end: int) -> bytes:
     "The lines that begin in a range of bytes."
     with open(path, 'rb') as file:
@@ -168,6 +174,7 @@ def _piece(path: str, begin: int, start: int, end: int) -> bytes:
             raise ValueError(f'{path}: expected lines of at most {_MOST_LINE:,} bytes, found a longer one; is it the right file?')
     return data
 
+# %% ../../nbs/retweet/00c_convert.ipynb #50f730fc
 def _group(path: str, layout: Layout, group: int) -> bytes:
     "A row group of a Parquet file with our columns under any names, as lines."
     table = pl.from_arrow(pq.ParquetFile(path).read_row_group(group))
@@ -180,6 +187,7 @@ def _peak_mb() -> int:
     found = re.search(r'VmHWM:\s+(\d+) kB', status.read_text()) if status.exists() else None
     return int(found[1]) // 1024 if found else 0
 
+# %% ../../nbs/retweet/00c_convert.ipynb #07716be1
 def _checked_blocks(data: bytes, layout: Layout, bad: list):
     "Yield tables of a piece, block by block; bad lines are added to `bad`."
     start, line = 0, 0
@@ -191,6 +199,7 @@ def _checked_blocks(data: bytes, layout: Layout, bad: list):
         yield from tables
         start, line = end, line + block.count(b'\n')
 
+# %% ../../nbs/retweet/00c_convert.ipynb #9e001deb
 def _write(tables, path: Path, job: dict) -> np.ndarray:
     "Write a Parquet file of ours; the keys of its pairs. Its metadata say whose token ids it holds and where it came from."
     kind, keys, held = schema('like_time' in job['names'], job['metadata']), [np.empty(0, np.uint64)], []
@@ -207,6 +216,7 @@ def _write(tables, path: Path, job: dict) -> np.ndarray:
             if held: flush()
     return np.concatenate(keys)
 
+# %% ../../nbs/retweet/00c_convert.ipynb #6404e79e
 _FEW_VALUES = ['present_media.list.element', 'tweet_type', 'language']
 
 # %% ../../nbs/retweet/00c_convert.ipynb #eef3891a
@@ -235,6 +245,7 @@ def serve():
         except Exception as error: answer = dict(error=f'{type(error).__name__}: {error}')
         print(json.dumps({key: answer[key] for key in answer if key != 'bad'}), flush=True)
 
+# %% ../../nbs/retweet/00c_convert.ipynb #11738ac8
 class _Worker:
     "A process that does pieces."
     def __init__(self):
@@ -290,6 +301,7 @@ def _suspects(work: Path, names: list[str], low: int, high: int) -> pl.DataFrame
     again = np.isin(keys, values[counts > 1]) if (counts > 1).any() else np.zeros(len(keys), bool)
     return pl.DataFrame(dict(piece=np.concatenate(pieces)[again], row=np.concatenate(rows)[again].astype(np.int64)))
 
+# %% ../../nbs/retweet/00c_convert.ipynb #ea4e8196
 def find_doubles(
     work: Path,                       # where the keys are
     names: list[str],                 # of the pieces, in order
@@ -328,6 +340,7 @@ def _jobs(files: list[File], target: Path, settings: dict) -> list[dict]:
                 metadata=dict(tokenizer=settings['tokenizer'], source=Path(file.path).name, fingerprint=settings['fingerprint'])))
     return made
 
+# %% ../../nbs/retweet/00c_convert.ipynb #59105209
 @contextmanager
 def _alone(target: Path):
     "Only one process converts into a folder; others wait. The lock ends with the process, however it ends."
@@ -352,6 +365,7 @@ def _ready(target: Path, settings: dict, resume: bool) -> None:
         write_json(work / 'settings.json', settings)
     for path in target.rglob('.*.tmp'): path.unlink(missing_ok=True)  # of a process that was killed
 
+# %% ../../nbs/retweet/00c_convert.ipynb #74a223a6
 def _apart(source: Path, target: Path) -> None:
     "The source is only read: a target that is, holds or lies in it is refused."
     source, target = source.resolve(), target.resolve()
@@ -368,14 +382,17 @@ def _places(jobs: list[dict], notes: list[dict]) -> list[int]:
         line += note['lines']
     return made
 
+# %% ../../nbs/retweet/00c_convert.ipynb #3b0f2f36
 def _line(note: dict, place: int, row: int) -> int:
     "The line of a good row of a piece."
     bad = np.array([line for line, _, _ in note['bad']], np.int64)
     return place + row + int(np.searchsorted(bad - np.arange(len(bad)), row, side='right'))
 
+# %% ../../nbs/retweet/00c_convert.ipynb #ff3ca3f2
 def _twice(first: str) -> tuple[str, str, str]:
     return 'each pair of tweet_id and reader_id once', f'one that is already in {first}', 'remove one of the two'
 
+# %% ../../nbs/retweet/00c_convert.ipynb #5cc32df0
 def _collected(jobs, notes, places, doubles) -> Problems:
     "All problems in order of the files and lines."
     problems, again = Problems(), {}
@@ -389,6 +406,7 @@ def _collected(jobs, notes, places, doubles) -> Problems:
         problems.total += note['total'] + len(again.get(number, [])) - min(_SHOWN, len(found))
     return problems
 
+# %% ../../nbs/retweet/00c_convert.ipynb #84cb888d
 def _raw_lines(job: dict, wanted: list[int]) -> list[bytes]:
     "Some lines of a piece, counted from 0, as they stand in the source."
     block = _group(job['path'], Layout(tuple(job['names'])), job['start']) if job['groups'] else _piece(job['path'], job['begin'], job['start'], job['end'])
@@ -418,6 +436,7 @@ def _set_aside(target: Path, jobs, notes, places, doubles) -> int:
                 at, count = at + len(raw), count + 1
     return count
 
+# %% ../../nbs/retweet/00c_convert.ipynb #fbf78665
 def _drop(jobs, notes, doubles) -> None:
     "Take rows that were there before out of the Parquet files; a file from which they are already taken stays."
     for piece in sorted({piece for piece, *_ in doubles}):
@@ -474,6 +493,7 @@ def told_tokenizer(
     if name in VOCABULARY or Path(str(name)).exists(): return name
     raise LookupError(f'{about}: expected one of the tokenizers {", ".join(VOCABULARY)} or the folder of one, found {name!r}')
 
+# %% ../../nbs/retweet/00c_convert.ipynb #6bce2bcb
 def _told_again(about: dict, target: Path) -> dict:
     "What was written before; bad rows that were set aside are said every time."
     if about['quarantined']: warnings.warn(f"{about['quarantined']:,} bad rows are kept in {target / 'quarantine'}, and in no result", stacklevel=4)

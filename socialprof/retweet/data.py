@@ -37,6 +37,7 @@ def counted(
     more = ', '.join(f'{n:,} {part}' for part, n in told.items())
     return said + (f' (checked: {more})' if sum(told.values()) != len(frame) and told else '')
 
+# %% ../../nbs/retweet/01_data.ipynb #ea4b6f43
 def write(
     frame: pd.DataFrame,          # as `simulate` and `read` give it
     folder: str | Path,           # gets training.tsv, or competition_test.tsv if there are no labels
@@ -76,6 +77,7 @@ def converted(
     except FormatError: shutil.rmtree(target, ignore_errors=True); raise   # what was refused is not kept
     return target
 
+# %% ../../nbs/retweet/01_data.ipynb #f7d52c6f
 def _part(folder: Path, part: str | None) -> str:
     "A part of a converted source: the one told, else training, else the first there is."
     rows = read_json(folder / ABOUT)['rows']
@@ -93,6 +95,7 @@ def scan(
     folder = converted(source, policy)
     return pl.scan_parquet(folder / _part(folder, part) / '*.parquet')
 
+# %% ../../nbs/retweet/01_data.ipynb #57ff2801
 def batches(
     source: str | Path,
     part: str | None = None,             # as for `scan`
@@ -112,6 +115,7 @@ def _reader_keys(path: Path, seed: int) -> np.ndarray:
     ids = pl.read_parquet(path, columns=['reader_id'])['reader_id']
     return pair_keys(pl.DataFrame(dict(tweet_id=pl.repeat(f'{seed:032d}', len(ids), eager=True), reader_id=ids)))
 
+# %% ../../nbs/retweet/01_data.ipynb #c65dc593
 def _drawn(paths: list[Path], total: int, sample: int, seed: int) -> np.ndarray:
     "Keys of readers who together have at most `sample` rows."
     limit = 1.5 * sample / max(total, 1) + 1e-3
@@ -175,6 +179,7 @@ def _with_labels(source, part: str, labelled: bool) -> None:
     problems.add(source, None, 'rows with labels: 24 columns', f'only {part} rows with 20', 'add training.tsv; `socialprof predict` labels such files')
     problems.raise_if_any()
 
+# %% ../../nbs/retweet/01_data.ipynb #c24d8862
 def check(
     source: str | Path,     # files of the challenge, or a folder that `convert` made
     task: str | Task = 'retweet',
@@ -212,6 +217,7 @@ def tasks_in(
     except FileNotFoundError: return []
     return list(TASKS) * any(file.layout.labels for file in found)
 
+# %% ../../nbs/retweet/01_data.ipynb #a8a4afed
 def source_info(
     source: str | Path = 'simulated',  # or a folder or file
 ) -> dict[str, str]:
@@ -246,6 +252,7 @@ def describe(
     here |= {f'{kind}, share': share for kind, share in frame.tweet_type.value_counts(normalize=True).items()}
     return pd.DataFrame({'here': here, 'published': PUBLISHED}).reindex(here.keys()).astype(float).round(4)
 
+# %% ../../nbs/retweet/01_data.ipynb #57d18a98
 def _retweeted_before(frame: pd.DataFrame, retweeted: pd.Series) -> pd.Series:
     "Whether the row's reader retweeted an earlier post of the frame."
     ordered = pd.DataFrame(dict(reader=frame.reader_id, time=frame.tweet_time, y=retweeted.astype(int))).sort_values('time', kind='stable')
@@ -309,6 +316,7 @@ def _submission_table(path: Path, score: str, problems: Problems) -> pl.DataFram
         problems.add(path, line, wanted, shown(raw if p is None else p), 'there is no header: remove it' if line == 1 and p is None else 'mend the line')
     return parts.join(bad.select('line'), on='line', how='anti').select('tweet_id', 'reader_id', score, 'line')
 
+# %% ../../nbs/retweet/01_data.ipynb #94d4f25f
 def _same_pairs(path: Path, table: pl.DataFrame, expected: pd.DataFrame | None, problems: Problems) -> None:
     "Note pairs that are there twice, that are missing, and that nobody asked for."
     pair = ['tweet_id', 'reader_id']

@@ -35,6 +35,7 @@ def key_of(frame: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
         found = found * np.uint64(0x9E3779B97F4A7C15) ^ pd.util.hash_array(np.asarray(names, object).astype(str).astype(object))[code]
     return found.view(np.int64)
 
+# %% ../../nbs/retweet/04_encodings.ipynb #879f2712
 TOGETHER = {'post': 'tweet_id', 'reader': 'reader_id', 'author': 'author_id'}
 
 def fold_of(
@@ -57,6 +58,7 @@ def _smoothed(positives: np.ndarray, rows: np.ndarray, prior: np.ndarray, smooth
     weight = (rows + smoothing)[:, None]
     return np.where(weight > 0, np.divide(positives + smoothing * prior, weight, where=weight > 0, out=np.zeros(positives.shape)), prior)
 
+# %% ../../nbs/retweet/04_encodings.ipynb #c20ae243
 def out_of_fold(
     key: np.ndarray,   # [n] int64
     y: np.ndarray,     # 0/1 [n, T]
@@ -83,17 +85,20 @@ def _targets_of(frame: pd.DataFrame, y=None) -> tuple[np.ndarray, list[str]]:
     if len(y) != len(frame): raise ValueError(f'expected as many labels as rows, found {len(y)} and {len(frame)}')
     return y, known if y.shape[1] == len(known) else [f'target {i}' for i in range(y.shape[1])]
 
+# %% ../../nbs/retweet/04_encodings.ipynb #d0e02f65
 def _check_settings(keys: Sequence[str], smoothing: float) -> None:
     if unknown := [name for name in keys if name not in KEYS]:
         raise ValueError(f'keys: expected some of {"; ".join(KEYS)}, found {unknown[0]!r}; write {near(unknown[0], KEYS) or "author"!r}')
     if smoothing < 0: raise ValueError(f'smoothing: expected 0 or more, found {smoothing}')
 
+# %% ../../nbs/retweet/04_encodings.ipynb #046de849
 def _rates(key: np.ndarray, y: np.ndarray, prior: np.ndarray, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
     "(keys in order, their smoothed rates [K, T] float32)."
     known, code = np.unique(key, return_inverse=True)
     sums = np.stack([np.bincount(code, weights, len(known)) for weights in (np.ones(len(y)), *y.T)], 1)
     return known, _smoothed(sums[:, 1:], sums[:, 0], prior, smoothing).astype(np.float32)
 
+# %% ../../nbs/retweet/04_encodings.ipynb #6d4dfc81
 def _looked_up(key: np.ndarray, known: np.ndarray, rates: np.ndarray, prior: np.ndarray) -> np.ndarray:
     "The rates of each row's key; `prior` for a key that is not known."
     place = np.searchsorted(known, key).clip(max=max(len(known) - 1, 0))
@@ -234,15 +239,18 @@ def _given(model: BoostedEncodings, frame: pd.DataFrame) -> pd.DataFrame:
     if missing := [name for name in model.given if name not in frame]: raise ValueError(f'given: expected the column {missing[0]!r} in the frame, found none')
     return frame[list(model.given)].astype(np.float32)
 
+# %% ../../nbs/retweet/04_encodings.ipynb #aba6d08b
 def _features(model: BoostedEncodings, frame: pd.DataFrame) -> pd.DataFrame:
     "Features of new rows."
     parts = [part.transform(frame) for part in model.parts_.values()] + [_given(model, frame)]
     if model.stacked: parts.append(_stacked(model, model.first_.predict_proba(frame), frame))
     return pd.concat(parts, axis=1)
 
+# %% ../../nbs/retweet/04_encodings.ipynb #758c22ed
 def _stacked(model, values, frame) -> pd.DataFrame:
     return pd.DataFrame(values, columns=[f'predicted {target}' for target in model.targets_], index=frame.index)
 
+# %% ../../nbs/retweet/04_encodings.ipynb #83f61bbc
 def _proba(model: BoostedEncodings, features: pd.DataFrame) -> np.ndarray:
     "[n, L] from features; a label that was constant in training keeps a rate near it."
     found = np.tile(model.constant_.astype(np.float32), (len(features), 1))
@@ -291,6 +299,7 @@ def fit_boosted(model: BoostedEncodings, frame: pd.DataFrame, y, validation=None
     model.trees_ = [0 if booster is None else booster.num_boosted_rounds() for booster in model.boosters_]
     return model
 
+# %% ../../nbs/retweet/04_encodings.ipynb #7348dbbe
 def _boosted(options: dict, matrix, y: np.ndarray, held, truth, model: BoostedEncodings):
     "The trees of one label; None where training rows have one value only."
     import xgboost
@@ -301,6 +310,7 @@ def _boosted(options: dict, matrix, y: np.ndarray, held, truth, model: BoostedEn
     found = xgboost.train(options, matrix, model.trees, evals=[(held, 'validation')], early_stopping_rounds=model.patience, verbose_eval=False)
     return found[:found.best_iteration + 1]
 
+# %% ../../nbs/retweet/04_encodings.ipynb #db5a45f6
 def importances_of(model: BoostedEncodings) -> pd.DataFrame:
     "See `BoostedEncodings.importances`."
     check_is_fitted(model, 'boosters_')
@@ -322,6 +332,7 @@ def _arrays(model: BoostedEncodings) -> dict[str, np.ndarray]:
         found |= {f'history.key.{i}': key for i, key in enumerate(parts['history'].keys_.values())}
     return {name: np.ascontiguousarray(value) for name, value in found.items()} | {'constant': np.ascontiguousarray(model.constant_)}
 
+# %% ../../nbs/retweet/04_encodings.ipynb #6baeab6f
 def save_boosted(model: BoostedEncodings, folder: str | Path) -> Path:
     "See `BoostedEncodings.save`."
     check_is_fitted(model, 'boosters_')
@@ -355,6 +366,7 @@ def _parts(model: BoostedEncodings, record: Mapping, arrays: Mapping) -> dict:
         part.keys_ = {name: arrays[f'history.key.{i}'] for i, name in enumerate(part.who)}
     return found
 
+# %% ../../nbs/retweet/04_encodings.ipynb #d25ecb49
 def load_boosted(folder: str | Path) -> BoostedEncodings:
     "See `BoostedEncodings.load`. FileNotFoundError if there is no whole model."
     import xgboost

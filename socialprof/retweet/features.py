@@ -24,6 +24,7 @@ def _codes(column: str, names: Sequence[str]) -> pl.Expr:
     "The place of each value among `names`; -1 for one that is not there."
     return pl.col(column).replace_strict(list(names), list(range(len(names))), default=-1, return_dtype=pl.Int32)
 
+# %% ../../nbs/retweet/03_features.ipynb #cd892d06
 def _counts(languages: Sequence[str]) -> dict[str, pl.Expr]:
     "Counts, flags, lengths, codes and times; weekday 0 is Monday, times are UTC."
     found = {f'{who}_{what}': pl.col(f'{who}_{what}') for who in ('author', 'reader') for what in ('followers', 'following', 'verified')}
@@ -33,8 +34,10 @@ def _counts(languages: Sequence[str]) -> dict[str, pl.Expr]:
     found |= {'hour': pl.col('tweet_time') // HOUR % 24, 'weekday': (pl.col('tweet_time') // DAY + 3) % 7}
     return found | {f'{who}_days': (pl.col('tweet_time') - pl.col(f'{who}_created')) / DAY for who in ('author', 'reader')}
 
+# %% ../../nbs/retweet/03_features.ipynb #f9cf1f71
 def _ratio(above: str, below: str) -> pl.Expr: return ((pl.col(above) + 1.) / (pl.col(below) + 1.)).log()
 
+# %% ../../nbs/retweet/03_features.ipynb #f54955cc
 def _ratios() -> dict[str, pl.Expr]:
     "Natural logarithms of (1 + a) / (1 + b)."
     pairs = [('author_followers', 'author_following'), ('reader_followers', 'reader_following'), ('author_followers', 'reader_followers'),
@@ -100,10 +103,12 @@ class LeakError(ValueError):
                          f'in up to {share:.0%} of these rows when the labels are {how}: '
                          'fit on training rows only, and compute features of a row without its own labels')
 
+# %% ../../nbs/retweet/03_features.ipynb #8a7af8da
 def unlabelled(frame: pd.DataFrame) -> pd.DataFrame:
     "The frame without its label columns."
     return frame.drop(columns=[f'{label}_time' for label in LABELS], errors='ignore')
 
+# %% ../../nbs/retweet/03_features.ipynb #053430b0
 def changed_labels(
     frame: pd.DataFrame,
     rows: np.ndarray,   # positions whose labels are changed
@@ -132,6 +137,7 @@ def _moved(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
         if not same.all(): found[name] = float((~same).mean())
     return found
 
+# %% ../../nbs/retweet/03_features.ipynb #b4ce6f8a
 def check_no_leak(
     builder,              # fitted, with transform(frame); or a function that makes features of the rows out of the whole frame, fitting included
     frame: pd.DataFrame,  # with label columns

@@ -61,6 +61,7 @@ def padded(
     table[mask] = rows.ids
     return table, mask.astype(np.int64)
 
+# %% ../../nbs/retweet/05_ids.ipynb #66ecf3b8
 def side_by_side(
     *parts: Ragged,     # of n rows each
 ) -> Ragged:
@@ -132,6 +133,7 @@ def _vocabulary_file(place: Path) -> Path | None:
     if place.is_file(): return place
     return next((place / name for name in ('tokenizer.json', 'vocab.txt') if (place / name).is_file()), None)
 
+# %% ../../nbs/retweet/05_ids.ipynb #b64eccc5
 def _read_vocabulary(file: Path) -> tokenizers.Tokenizer:
     "A tokenizer from tokenizer.json, or from BERT's vocab.txt (enough for decoding)."
     if file.suffix == '.json':
@@ -143,6 +145,7 @@ def _read_vocabulary(file: Path) -> tokenizers.Tokenizer:
     made.decoder = tokenizers.decoders.WordPiece()
     return made
 
+# %% ../../nbs/retweet/05_ids.ipynb #72ade757
 @lru_cache(maxsize=8)
 def source_tokenizer(
     name: str,                # the model whose ids these are: hub id or folder
@@ -168,6 +171,7 @@ def special_ids(
     ids = [known.token_to_id(token) for token in ('[CLS]', '[SEP]')] if known else SPECIAL
     return SPECIAL if None in ids else tuple(ids)
 
+# %% ../../nbs/retweet/05_ids.ipynb #371c72a4
 SCRATCH = 'scratch'   # names the small BERT that is trained on the ids alone
 
 @dataclass(frozen=True)
@@ -195,6 +199,7 @@ def route(
     if theirs is not None and theirs.get_vocab() == known.get_vocab(): return Route('own', f'{same}: its vocabulary is that of {_short(source)}.')
     return Route('mapped', f'The ids of {_short(source)} were decoded with its vocabulary and encoded again for {_short(encoder)}.')
 
+# %% ../../nbs/retweet/05_ids.ipynb #da14fdc0
 def _short(name: str) -> str: return Path(name).name if Path(name).is_absolute() else name
 
 # %% ../../nbs/retweet/05_ids.ipynb #fa4f3ffb

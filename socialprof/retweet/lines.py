@@ -35,6 +35,7 @@ class Layout:
     def labels(self) -> tuple[str, ...]: return tuple(name for name in self.names if BY_NAME[name].kind == 'label')
     def of_kind(self, *kinds) -> list[str]: return [name for name in self.names if BY_NAME[name].kind in kinds]
 
+# %% ../../nbs/retweet/00b_lines.ipynb #40fcfa58
 def layout_of(
     line: bytes,     # the first line of a file
     ids: int = IDS,  # size of the vocabulary
@@ -56,6 +57,7 @@ def _only(values: pl.Series, allowed: bytes, between: str = '') -> bool:
     twice = between.encode() * 2
     return not between or not joined or (twice not in joined and joined[:1] != twice[:1] and joined[-1:] != twice[:1])
 
+# %% ../../nbs/retweet/00b_lines.ipynb #310fa9d3
 def _tokens(values: pl.Series, ids: int) -> pl.Series | None:
     "Lists of token ids; None if one is no number, out of range, or the special tokens are not each in its place and nowhere beside it."
     try: lists = values.str.split('\t').cast(pl.List(pl.Int32))
@@ -76,6 +78,7 @@ def _in_range(table: pl.DataFrame, layout: Layout) -> bool:
     tests += [(pl.col(name) >= pl.col('tweet_time')).all() for name in layout.labels]
     return all(table.select(test.alias(str(k)) for k, test in enumerate(tests)).row(0))
 
+# %% ../../nbs/retweet/00b_lines.ipynb #0bfca42e
 def _words_good(table: pl.DataFrame, layout: Layout) -> bool:
     "Are ids, hashes, media and types what they have to be?"
     return (all((table[name].str.len_bytes() == 32).all() and _only(table[name], _HEX) for name in layout.of_kind('id'))
@@ -133,6 +136,7 @@ def _number(text: str, name: str, kind: str):
     what = 'a whole number from 0' if kind == 'count' else 'unix seconds'
     return None if good else (f'{what} in {name}', shown(text), _REMEDIES[kind])
 
+# %% ../../nbs/retweet/00b_lines.ipynb #4b36fdbb
 def _list(text: str, name: str, kind: str):
     "The same for a list of hashes or media."
     for item in text.split('\t'):
@@ -141,6 +145,7 @@ def _list(text: str, name: str, kind: str):
         if not item or kind == 'hashes' and item.encode().translate(None, _HEX):
             return f'hexadecimal digits in {name}, a tab between two', shown(text), 'mend or empty the list'
 
+# %% ../../nbs/retweet/00b_lines.ipynb #bc5e0c2a
 def _text(text: str, ids: int):
     "The same for token ids."
     wrong = next((token for token in text.split('\t') if not re.fullmatch('[0-9]+', token)), None)
@@ -168,6 +173,7 @@ def _field(text: str, name: str, ids: int):
     good = not text.encode().translate(None, _HEX) and (kind == 'hash' or len(text) == 32)
     return None if good else (f'{"32 " * (kind == "id")}hexadecimal digits in {name}', shown(text), _REMEDIES[kind])
 
+# %% ../../nbs/retweet/00b_lines.ipynb #657c82a6
 def _columns(fields: list[str], layout: Layout, whole: bool):
     "(expected, found, remedy) for a line with another number of columns."
     found = f'{len(fields)}' if fields != [''] else 'an empty line'
@@ -211,6 +217,7 @@ class Bad:
     raw: bytes                        # as it is, with its line feed
     problems: list[tuple[str, str, str]]
 
+# %% ../../nbs/retweet/00b_lines.ipynb #c97c68fd
 def _one_by_one(block: bytes, layout: Layout, line: int, start: int) -> tuple[list[pl.DataFrame], list[Bad]]:
     good, bad = [], []
     for raw in re.findall(rb'[^\n]*\n|[^\n]+', block):
@@ -221,6 +228,7 @@ def _one_by_one(block: bytes, layout: Layout, line: int, start: int) -> tuple[li
     if (table := parse(b''.join(good), layout)) is not None: return [table], bad
     raise AssertionError(f'lines that pass one by one fail together: {shown(b"".join(good).decode(), 300)}')
 
+# %% ../../nbs/retweet/00b_lines.ipynb #1b286c86
 def checked(
     block: bytes,              # lines; the last one may be cut short
     layout: Layout = Layout(), # what they hold

@@ -37,6 +37,7 @@ def save_model(
     if given: raise ValueError(f'{method}: reads columns that another model made, which would have to be kept, too')
     return save_card(folder, model, 'retweet', method, task=views.task.name, labels=list(views.task.labels))
 
+# %% ../../nbs/retweet/08a_predict.ipynb #b76dc47d
 def probabilities(model, frame) -> np.ndarray:
     "float32 [n, L]; where training left negatives out, corrected for that."
     found = model.predict_proba(frame)
@@ -50,6 +51,7 @@ def submission_files(
     "Label → its file in the folder."
     return {label: Path(output) / f'{label}.csv' for label in labels}
 
+# %% ../../nbs/retweet/08a_predict.ipynb #2743c0bc
 def _left(source, done: int, rows: int, part: str | None) -> Iterator[pl.DataFrame]:
     "Tables of at most `rows` rows, without the first `done` rows."
     for table in data.batches(source, part, rows):
@@ -57,11 +59,13 @@ def _left(source, done: int, rows: int, part: str | None) -> Iterator[pl.DataFra
         yield table[done:]
         done = 0
 
+# %% ../../nbs/retweet/08a_predict.ipynb #e1ee71ab
 def _lines(table: pl.DataFrame, scores: np.ndarray) -> str:
     "Tweet, reader and scores of each row, as lines."
     told = table.select('tweet_id', 'reader_id').with_columns(pl.Series(f'p{k}', column) for k, column in enumerate(np.float64(scores).T))
     return told.write_csv(include_header=False, float_precision=7)
 
+# %% ../../nbs/retweet/08a_predict.ipynb #5bf53f45
 def _frames(whole: Path, labels: Sequence[str], rows: int) -> Iterator[pd.DataFrame]:
     "The file with all targets, read again in parts."
     names = ['tweet_id', 'reader_id', *(f'score.{label}' for label in labels)]

@@ -49,6 +49,7 @@ class Views:
         _, made, rates = self.held[key]
         return made.transform(self.frame.iloc[positions], None if rates is None else rates[positions])
 
+# %% ../../nbs/retweet/08_protocol.ipynb #0685fcad
 ENCODED = ('author', 'reader', 'reader, author', 'language')  # keys whose rates the towers can be given
 
 def encoded_rows(frame: pd.DataFrame, cell: Cell) -> np.ndarray:
@@ -59,6 +60,7 @@ def encoded_rows(frame: pd.DataFrame, cell: Cell) -> np.ndarray:
     found[cell.train], found[others] = encodings.fit_transform(train).to_numpy(float), encodings.transform(frame.iloc[others]).to_numpy(float)
     return log_odds(np.nan_to_num(found, nan=.5))
 
+# %% ../../nbs/retweet/08_protocol.ipynb #15c3d829
 def log_odds(p: np.ndarray) -> np.ndarray:
     "Kept within ±14."
     p = np.clip(p, 1e-6, 1 - 1e-6)
@@ -112,6 +114,7 @@ def of_profile(table: dict[str, dict], profile: str) -> dict:
     if profile in table: return table[profile]
     raise ValueError(f'profile: expected one of {", ".join(table)}, found {profile!r}')
 
+# %% ../../nbs/retweet/08_protocol.ipynb #67b576ff
 @dataclass(frozen=True)
 class Work:
     "How much a batch may do, and what it changes."
@@ -132,11 +135,13 @@ def _held(views: Views, cell: Cell, make: Callable):
     "What `make` gives of the validation rows and their labels; None without such rows."
     return None if cell.validation is None else (make(cell.validation), views.y[cell.validation])
 
+# %% ../../nbs/retweet/08_protocol.ipynb #72fae5d0
 def fit_constant(method: Method, views: Views, cell: Cell, work: Work) -> tuple[object, Score]:
     "The rates of the training rows."
     rates = views.y[cell.train].mean(0)
     return None, lambda rows: np.tile(rates, (len(rows), 1))
 
+# %% ../../nbs/retweet/08_protocol.ipynb #f707a93d
 def fit_network(method: Method, views: Views, cell: Cell, work: Work, label: int | None = None) -> tuple[object, Score]:
     "`Towers` on all labels, or on one of them."
     options, chosen = dict(method.options), slice(None) if label is None else [label]
@@ -146,6 +151,7 @@ def fit_network(method: Method, views: Views, cell: Cell, work: Work, label: int
     model = work.towers(options, cell.seed).fit(read(cell.train), views.y[cell.train][:, chosen], held and (held[0], held[1][:, chosen]))
     return model, lambda rows: model.predict_proba(read(rows))
 
+# %% ../../nbs/retweet/08_protocol.ipynb #75b9978b
 def fit_boosted(method: Method, views: Views, cell: Cell, work: Work, more: pd.DataFrame | None = None) -> tuple[object, Score]:
     "`BoostedEncodings`; `more`: further numeric columns, as long as the frame."
     frame = views.frame if more is None else pd.concat([views.frame, more], axis=1)
@@ -159,6 +165,7 @@ def fit_one_by_one(method: Method, views: Views, cell: Cell, work: Work) -> tupl
     fitted = [fit_network(method, views, cell, work, label) for label in range(views.y.shape[1])]
     return None, lambda rows: np.concatenate([score(rows) for _, score in fitted], 1)
 
+# %% ../../nbs/retweet/08_protocol.ipynb #20bfb3b6
 def fit_apart(method: Method, views: Views, cell: Cell, work: Work) -> tuple[object, Score]:
     "Tweet and user trained separately; a logistic regression on validation rows joins their log-odds, label by label."
     from sklearn.linear_model import LogisticRegression
@@ -173,6 +180,7 @@ def fit_apart(method: Method, views: Views, cell: Cell, work: Work) -> tuple[obj
         return np.stack([np.full(len(rows), rates[k]) if head is None else head.predict_proba(told[:, k])[:, 1] for k, head in enumerate(heads)], 1)
     return None, score
 
+# %% ../../nbs/retweet/08_protocol.ipynb #b57891be
 def out_of_fold(method: Method, views: Views, cell: Cell, work: Work, folds: int = 2) -> tuple[pd.DataFrame, object]:
     "Scores of a method as columns of the frame: out of fold for training rows, of the whole model for validation and test, missing elsewhere."
     found, fold = np.full((len(views.frame), views.y.shape[1]), np.nan, np.float32), fold_of(views.frame.iloc[cell.train], cell.split, folds, cell.seed)
@@ -198,12 +206,14 @@ def text_vectors(views: Views, cell: Cell, dimensions: int = 16) -> pd.DataFrame
     reduced = PCA(dimensions, random_state=cell.seed).fit(vectors[cell.train]).transform(vectors)
     return pd.DataFrame(reduced, columns=[f'text {i}' for i in range(dimensions)], index=views.frame.index)
 
+# %% ../../nbs/retweet/08_protocol.ipynb #f1c95f6b
 def fit_stacked(method: Method, views: Views, cell: Cell, work: Work) -> tuple[object, Score]:
     "Boosting with the scores of another method, or with text vectors, beside its own features."
     source = method.options['inputs']
     more = text_vectors(views, cell) if source == 'text' else out_of_fold(METHODS[source], views, cell, work)[0]
     return None, fit_boosted(replace(METHODS['boost all'], name=method.name), views, cell, work, more)[1]
 
+# %% ../../nbs/retweet/08_protocol.ipynb #7ba154e0
 def fit_leaky(method: Method, views: Views, cell: Cell, work: Work) -> tuple[object, Score]:
     "Boosting on counts that hold the labels of the rows being scored. It is here to show how well that looks."
     return None, fit_boosted(replace(METHODS['boost all'], name=method.name), views, cell, work, leaky_counts(views.frame))[1]
@@ -220,11 +230,13 @@ def rows_of(name: str, cell: Cell, views: Views, scores: np.ndarray, predicted: 
         author_followers=frame['author_followers'].to_numpy()[rows],
         **{f'score.{label}': column for label, column in zip(views.task.labels, scores.T, strict=True)}))
 
+# %% ../../nbs/retweet/08_protocol.ipynb #b93b18b5
 def method_of(name: str) -> Method:
     "A method by name; LookupError lists the names."
     if name in METHODS: return METHODS[name]
     raise LookupError(f'no method {name!r}; there are: {"; ".join(METHODS)}')
 
+# %% ../../nbs/retweet/08_protocol.ipynb #3d5c377a
 def fit_methods(
     names: Sequence[str],      # of METHODS
     views: Views,
@@ -252,6 +264,7 @@ def with_calibration(name: str, cell: Cell, views: Views, score: Score) -> list[
     found = [rows_of(name, cell, views, scores), rows_of(f'{name} | F1 threshold', cell, views, scores, scores > own_thresholds(y, held))]
     return found + [rows_of(f'{name} | {kind}', cell, views, make().fit(held, y).transform(scores)) for kind, make in CALIBRATORS.items()]
 
+# %% ../../nbs/retweet/08_protocol.ipynb #fd1e9e23
 def fit_sampled(name: str, views: Views, cell: Cell, work: Work, share: float = .5) -> list[pd.DataFrame]:
     "The rows of `| down-sampled`, `| down-sampled, corrected` and, from as many rows drawn at random, `| as few rows`. One label only."
     if len(views.task.labels) > 1: raise ValueError(f'{name}: rows are sampled by one label, the task {views.task.name!r} has {len(views.task.labels)}')

@@ -33,6 +33,7 @@ def _sizes(column: pd.Series) -> np.ndarray:
     "How many entries each list of a column has."
     return np.fromiter(map(len, column), np.int64, len(column))
 
+# %% ../../nbs/retweet/05b_rows.ipynb #f4688965
 def raw_numbers(
     frame: pd.DataFrame,   # columns of retweet.columns
     follow='reader',       # reading of the follow flag, see retweet.columns
@@ -45,6 +46,7 @@ def raw_numbers(
     return pd.DataFrame({f'log {name}': np.log1p(np.asarray(values, float)) for name, values in logs.items()}
                         | {name: np.asarray(values, float) for name, values in flags.items()})
 
+# %% ../../nbs/retweet/05b_rows.ipynb #73bfa72a
 def raw_categories(frame: pd.DataFrame) -> dict[str, np.ndarray]:
     "What is a name: language, type, hour of the day and day of the week (UTC; 0 = Thursday)."
     times = frame['tweet_time'].to_numpy()
@@ -56,10 +58,12 @@ def hashed(strings: Sequence[str], rows: int, salt='') -> np.ndarray:
     "A place in 0 … rows − 1 for each string, the same everywhere."
     return (pd.util.hash_array(np.asarray(strings, object), hash_key=f'{salt:_<16}'[:16]) % np.uint64(max(rows, 1))).astype(np.int64)
 
+# %% ../../nbs/retweet/05b_rows.ipynb #95da895a
 def _hashed_lists(column: pd.Series, rows: int, salt: str) -> Ragged:
     "The hashed entries of each list."
     return Ragged(hashed(list(chain.from_iterable(column)), rows, salt), np.r_[0, _sizes(column).cumsum()])
 
+# %% ../../nbs/retweet/05b_rows.ipynb #280309ea
 @dataclass(frozen=True)
 class Space:
     "Where the features of bags lie: 0 for none, ids of the vocabulary, then hashed hashtags and domains, then hashed authors."
@@ -89,6 +93,7 @@ def _ties(keys: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     def first(new): return np.maximum.accumulate(np.where(new, place, 0))
     return order, first(changed | np.r_[True, time[1:] != time[:-1]][:len(order)]), first(changed)
 
+# %% ../../nbs/retweet/05b_rows.ipynb #927717c6
 def histories(
     frame: pd.DataFrame,   # reader_id and tweet_time of n rows
     positive: np.ndarray,  # bool [n]: did the reader engage?
@@ -105,6 +110,7 @@ def histories(
     starts = np.r_[0, sizes.cumsum()]
     return events[np.arange(starts[-1]) + np.repeat(ends - starts[1:], sizes)], starts
 
+# %% ../../nbs/retweet/05b_rows.ipynb #80466c6e
 def earlier(
     keys: np.ndarray,    # [n] whose row it is
     times: np.ndarray,   # [n]
@@ -202,8 +208,10 @@ class TowerFeatures(BaseEstimator):
 def _cut_tokens(features: TowerFeatures, frame: pd.DataFrame) -> Ragged:
     return cut(check_special(Ragged.of(frame['text_tokens']), features.special_), features.max_length)
 
+# %% ../../nbs/retweet/05b_rows.ipynb #4191d762
 def _readers(frame: pd.DataFrame) -> np.ndarray: return pd.util.hash_array(frame['reader_id'].to_numpy(object))
 
+# %% ../../nbs/retweet/05b_rows.ipynb #8683c548
 def fit_features(features: TowerFeatures, frame: pd.DataFrame, extra=None) -> TowerFeatures:
     "The part of `TowerFeatures.fit` that does it."
     if not len(frame): raise ValueError('the training set is empty: expected at least one row')
@@ -219,6 +227,7 @@ def fit_features(features: TowerFeatures, frame: pd.DataFrame, extra=None) -> To
     features.mean_, features.scale_ = values.mean(0), np.where((spread := values.std(0)) > 1e-8, spread, 1.)
     return features
 
+# %% ../../nbs/retweet/05b_rows.ipynb #25a7ecee
 def _numbers(features: TowerFeatures, frame: pd.DataFrame, extra) -> tuple[Ragged, pd.DataFrame]:
     "Positions in memory, and all numbers of the rows."
     seen, log = features.memory_.before(_readers(frame), frame['tweet_time'].to_numpy(), features.last, features.passed)
@@ -258,6 +267,7 @@ def save_features(features: TowerFeatures, folder: str | Path) -> Path:
         source=str(features.source_), special=list(map(int, features.special_)), categories=features.categories_, names=features.names_))
     return folder
 
+# %% ../../nbs/retweet/05b_rows.ipynb #9373c7a7
 def load_features(folder: str | Path) -> TowerFeatures:
     "What `save_features` wrote."
     folder = Path(folder)

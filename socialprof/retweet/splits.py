@@ -38,6 +38,7 @@ def _past(times: np.ndarray, rows: np.ndarray, low: float, high: float, gap: flo
     begin, end = np.quantile(time, [low, high])
     return rows[time < begin - gap * HOUR], rows[(time >= begin) & ((time < end) | (high >= 1))]
 
+# %% ../../nbs/retweet/07_splits.ipynb #2c45cff1
 def _parted(frame, y, split: str, rows: np.ndarray, seed: int, fold: int, folds: int, share: float | None, gap: float) -> tuple[np.ndarray, np.ndarray]:
     "(training, held out) of `rows`: a fold of them if `share` is None, else about that share."
     unit = SPLITS[split].unit
@@ -60,6 +61,7 @@ def _cell(frame, y, split: str, fold: int, folds: int, seed: int, validation: fl
         if not len(rows): raise ValueError(f'{split} split, fold {fold}: no {name} rows are left; take another fold, fewer folds, or validation=0')
     return Cell(fold, seed, split, capped(train, train_rows, seed), capped(test, test_rows, seed), held)
 
+# %% ../../nbs/retweet/07_splits.ipynb #761fee60
 def cells(
     frame: pd.DataFrame,                # columns of retweet.columns, with labels
     labels: Sequence[str] = LABELS,     # those that are predicted

@@ -33,6 +33,7 @@ def bags(
     "Embeddings of bags of features."
     return F.embedding_bag(ids, table, offsets, mode=reduce)
 
+# %% ../../nbs/retweet/05a_starspace.ipynb #7a0ccd4d
 def similarity(
     left: Tensor,      # [..., d]
     right: Tensor,     # [..., d]
@@ -59,6 +60,7 @@ def pair_losses(
     scores = torch.cat([plus[:, None], minus.masked_fill(~allowed, -torch.inf)], 1) / temperature
     return scores.logsumexp(1) - scores[:, 0]
 
+# %% ../../nbs/retweet/05a_starspace.ipynb #76256a38
 def draw_negatives(
     partners: Tensor,             # int64 [n], equal numbers for equal right sides
     k: int,                       # draws a pair
@@ -87,6 +89,7 @@ class StarSpaceSettings(BaseEstimator):
     ):
         vars(self).update({name: value for name, value in locals().items() if name != 'self'})
 
+# %% ../../nbs/retweet/05a_starspace.ipynb #d6429d28
 def check_choice(settings, **choices) -> None:
     "ValueError for a setting that is none of its choices."
     for name, known in choices.items():
@@ -98,12 +101,14 @@ def _pair_batch(left: Ragged, right: Ragged, rows: np.ndarray) -> list[Tensor]:
     "Features and offsets of both sides of these pairs."
     return [torch.from_numpy(part) for side in (left[rows], right[rows]) for part in (side.ids, side.starts[:-1])]
 
+# %% ../../nbs/retweet/05a_starspace.ipynb #4476befc
 def _same_numbers(right: Ragged) -> np.ndarray:
     "Equal numbers for right sides with equal features: [n]."
     weights = np.random.default_rng(1).integers(2**62, size=int(right.ids.max(initial=0)) + 1, dtype=np.int64).view(np.uint64)
     total = np.r_[np.uint64(0), weights[right.ids].cumsum()]
     return np.unique(total[right.starts[1:]] - total[right.starts[:-1]], return_inverse=True)[1]
 
+# %% ../../nbs/retweet/05a_starspace.ipynb #405d1176
 def fit_space(settings, left: Ragged, right: Ragged, features: int, first: np.ndarray | None = None) -> tuple[np.ndarray, list[float]]:
     "The table of embeddings [features, dim], trained on pairs, and the mean loss of each epoch."
     generator, rng, same = torch.Generator().manual_seed(settings.seed), np.random.default_rng(settings.seed), torch.from_numpy(_same_numbers(right))
@@ -174,6 +179,7 @@ def save_space(space: StarSpace, folder: Path) -> Path:
     write_json(folder / 'space.json', dict(settings=space.get_params(), losses=space.losses_))
     return folder
 
+# %% ../../nbs/retweet/05a_starspace.ipynb #17ae505e
 def load_space(kind, folder: Path) -> StarSpace:
     "What `save_space` wrote."
     if not (folder / 'space.json').is_file():

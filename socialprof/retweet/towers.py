@@ -82,6 +82,7 @@ def settings_of(
     told = {name: value for name, value in towers.get_params(deep=False).items() if name not in _BESIDE}
     return told | dict(encoder=str(towers.encoder))
 
+# %% ../../nbs/retweet/05c_towers.ipynb #7b56d21e
 def tuner_settings(towers) -> TunerSettings:
     "The same for the trainer of learn.peft."
     return TunerSettings(tuning='full', multilabel=True, group_by_length=True, **{name: getattr(towers, name) for name in (
@@ -101,6 +102,7 @@ class UserTower(nn.Module):
         "[n, C] int64, [n, F], [n, dim] → [n, width]"
         return self.layers(torch.cat([*(table(code) for table, code in zip(self.categories, codes.T, strict=True)), numbers, history], 1))
 
+# %% ../../nbs/retweet/05c_towers.ipynb #81d96bab
 class TweetTower(nn.Module):
     "An encoder's [CLS] (or mean) vector, and a linear layer to the width of the towers."
     def __init__(self, encoder, width: int, pooling: str):
@@ -239,12 +241,14 @@ def downsample(
         shares[label] = kept / len(places)
     return labels, shares
 
+# %% ../../nbs/retweet/05c_towers.ipynb #24d8fd9a
 def tower_loss(outputs, labels: Tensor, num_items_in_batch=None) -> Tensor:
     "Mean binary cross-entropy with logits over the labels that are not NaN, in fp32."
     counted = ~torch.isnan(labels)
     each = F.binary_cross_entropy_with_logits(outputs.logits.float(), labels.nan_to_num(), reduction='none')
     return (each * counted).sum() / counted.sum().clamp_min(1)
 
+# %% ../../nbs/retweet/05c_towers.ipynb #4c3f4963
 def validation_rce(
     y: np.ndarray,        # 0/1 [n, L]
     logits: np.ndarray,   # [n, L]
@@ -270,6 +274,7 @@ def make_encoder(towers) -> tuple:
         hidden_dropout_prob=towers.dropout, attention_probs_dropout_prob=0., pad_token_id=0)
     return BertModel(config, add_pooling_layer=False), None
 
+# %% ../../nbs/retweet/05c_towers.ipynb #703febad
 def encoder_tokens(towers, rows: TowerRows) -> Ragged | None:
     "The rows' ids in the vocabulary of the encoder."
     if towers.parts == 'user': return None
@@ -297,6 +302,7 @@ def first_space(
     halves = [Ragged(post.ids[keep], np.r_[0, keep.cumsum()][post.starts]) for keep in (side, ~side)]
     return StarSpace(dim=dim, epochs=epochs, seed=seed, threads=None).fit(*halves, features=len(rows.features.space_)).table_
 
+# %% ../../nbs/retweet/05c_towers.ipynb #6f28f353
 def make_net(towers, rows: TowerRows, labels: np.ndarray) -> TowerNet:
     "The net before its first update: the head's bias is the log-odds of the training rate, the space comes from StarSpace."
     encoder, towers.tokenizer_ = (None, None) if towers.parts == 'user' else make_encoder(towers)
@@ -311,6 +317,7 @@ def make_net(towers, rows: TowerRows, labels: np.ndarray) -> TowerNet:
         if spaced: net.space.table.copy_(table)
     return net
 
+# %% ../../nbs/retweet/05c_towers.ipynb #7f4b363c
 def make_optimiser(towers, net: TowerNet) -> torch.optim.Optimizer:
     "AdamW with a rate for the encoder, one for the space of bags and one for the rest (ten times that for the straight line); only matrices decay."
     rate = towers.encoder_rate or (1e-4 if towers.route_.kind == SCRATCH else 2e-5)
@@ -328,6 +335,7 @@ def _digest(rows: TowerRows, labels: np.ndarray) -> str:
     for part in (rows.codes, rows.numbers, memory.outcome, labels): total.update(np.ascontiguousarray(part).tobytes())
     return total.hexdigest()
 
+# %% ../../nbs/retweet/05c_towers.ipynb #efd512f4
 def _check_rows(rows: TowerRows, y, name: str, outputs: int | None = None) -> np.ndarray:
     "Labels int8 [n, L] of rows, their own if none are given; ValueError where they do not fit."
     y = rows.labels if y is None else np.asarray(y)
@@ -337,6 +345,7 @@ def _check_rows(rows: TowerRows, y, name: str, outputs: int | None = None) -> np
     if y.shape[1] != (outputs or y.shape[1]): raise ValueError(f'{name}: expected {outputs} labels, found {y.shape[1]}')
     return y
 
+# %% ../../nbs/retweet/05c_towers.ipynb #d5f1e5e2
 def fit_towers(towers, rows: TowerRows, y: np.ndarray, held_out: tuple | None) -> None:
     "The part of `Towers.fit` that trains."
     labels, towers.downsampled_ = downsample(y, towers.negatives, towers.seed)
@@ -442,6 +451,7 @@ def load_towers(kind, folder: Path) -> Towers:
     towers.net_.eval()
     return towers
 
+# %% ../../nbs/retweet/05c_towers.ipynb #b1056077
 def _shapes(features: TowerFeatures, numbers: int) -> TowerRows:
     "No rows at all, of the right widths."
     nothing = Ragged(np.zeros(0, np.int64), np.zeros(1, np.int64))

@@ -63,11 +63,13 @@ def _written(seed: int = 2020) -> list[str]:
         texts += synth.posts(people, np.ones(len(people), int), rng, {trait: 0. for trait in synth.TRAITS if trait != 'length'}, 0.).text.tolist()
     return texts
 
+# %% ../../nbs/retweet/00a_world.ipynb #046526f6
 def _csr(tokens, texts) -> tuple[np.ndarray, np.ndarray]:
     "(ids of all texts one behind the other, where each begins and the last ends)."
     ids = [found.ids for found in tokens.encode_batch(texts, add_special_tokens=False)]
     return np.concatenate(ids).astype(np.int32), np.r_[0, np.cumsum([len(i) for i in ids])]
 
+# %% ../../nbs/retweet/00a_world.ipynb #36727c30
 @cache
 def bank(
     name: str = '',  # as in `tokenizer`
@@ -102,6 +104,7 @@ def _sizes(total: int, power: float, shift: float, most: int, rng) -> np.ndarray
     sizes[-1] -= ends[kept - 1] - total
     return sizes
 
+# %% ../../nbs/retweet/00a_world.ipynb #21bb5662
 def _hexes(n: int, rng) -> pl.Series:
     "Identifiers of 32 hexadecimal digits."
     data = rng.bytes(16 * n).hex().upper().encode()
@@ -122,6 +125,7 @@ def _users(rows: int, rng) -> dict[str, np.ndarray]:
         following=np.exp(5.8 + .8 * rng.normal(size=n) + .3 * habit[:, 0]).astype(np.int64),
         verified=rng.random(n) < 1 / (1 + np.exp(5.5 - 1.6 * fame)), created=rng.integers(1_230_768_000, START - 86_400, n))
 
+# %% ../../nbs/retweet/00a_world.ipynb #0d422482
 def _posts(rows: int, people: Mapping, drift: float, rng) -> dict[str, np.ndarray]:
     "Author, second of the week, topic, language of each post, how many rows it has, and its place in a neighbourhood."
     sizes = _sizes(rows, 1.75, 0, max(1, min(60, len(people['readers']) // 4)), rng)
@@ -136,6 +140,7 @@ def _posts(rows: int, people: Mapping, drift: float, rng) -> dict[str, np.ndarra
     language = np.where(rng.random(n) < .05, rng.choice(len(LANGUAGES), n, p=list(LANGUAGES.values())), people['language'][author])
     return dict(n=n, sizes=sizes, author=author, second=second, topic=topic, language=language, spot=people['spot'][author])
 
+# %% ../../nbs/retweet/00a_world.ipynb #6318025c
 _HOURS = 1.3 - np.cos(2 * np.pi * (np.arange(24) - 4) / 24)  # posts by the hour: fewest at 4 in the morning
 
 # %% ../../nbs/retweet/00a_world.ipynb #7cb48878
@@ -146,6 +151,7 @@ def _neighbours(spot: np.ndarray, language: np.ndarray, width: float, rng) -> np
     edges = np.r_[0, np.cumsum(list(LANGUAGES.values()))]
     return np.where(anywhere, rng.random(len(spot)), edges[language] + near * np.diff(edges)[language])
 
+# %% ../../nbs/retweet/00a_world.ipynb #c4b742d1
 def _meetings(people: Mapping, posts: Mapping, rng) -> tuple[np.ndarray, np.ndarray]:
     "(reader, post) of each row: no pair twice, and nobody is shown an own post."
     reader = np.repeat(people['readers'], people['sizes'])
@@ -172,6 +178,7 @@ def _chance(a: np.ndarray, b: np.ndarray, salt: int) -> np.ndarray:
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return ((x ^ (x >> np.uint64(31))) >> np.uint64(11)) / 2.**53
 
+# %% ../../nbs/retweet/00a_world.ipynb #84c8cc0f
 def _follows(reader: np.ndarray, author: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     "Both relations of each row: `reader` follows the author, `author` follows the reader."
     forward = _chance(reader, author, seed) < .5
@@ -191,6 +198,7 @@ def _constant(odds: np.ndarray, rate: float) -> float:
         low, high = (middle, high) if (1 / (1 + np.exp(-odds - middle))).mean() < rate else (low, middle)
     return (low + high) / 2
 
+# %% ../../nbs/retweet/00a_world.ipynb #8ea9b98a
 def _reasons(people, posts, reader, post, follows) -> dict[str, np.ndarray]:
     "The effects of each row before they are weighed, each about as large as the others."
     author, topic, when = posts['author'][post], posts['topic'][post], posts['second'][post] / (DAYS * 86_400)
@@ -200,6 +208,7 @@ def _reasons(people, posts, reader, post, follows) -> dict[str, np.ndarray]:
         language=(people['language'][reader] == posts['language'][post]) * 1.,
         drift=.5 * wave + 1.6 * (when - .5) * people['rise'][author] + 1.2 * (when - .5))
 
+# %% ../../nbs/retweet/00a_world.ipynb #ad82f463
 def _engagements(reasons: Mapping, effects: Mapping, rng) -> tuple[np.ndarray, np.ndarray]:
     "(bool [rows × labels], the probability that each was drawn with)."
     n = len(reasons['interest'])
@@ -236,6 +245,7 @@ def _content(posts: Mapping, name: str, rng) -> tuple[str, dict[str, pl.Series]]
         present_links=one(links, link), present_domains=one(domains, np.where(link < 0, -1, link % 40)), tweet_type=kinds,
         language=codes.gather(posts['language']), tweet_time=pl.Series(START + posts['second']))
 
+# %% ../../nbs/retweet/00a_world.ipynb #04cc7ba4
 def _person(people: Mapping, ids: pl.Series, who: np.ndarray, role: str) -> dict[str, pl.Series]:
     "The five columns of an author or a reader."
     return {f'{role}_id': ids.gather(who), **{f'{role}_{name}': pl.Series(people[name][who]) for name in ('followers', 'following', 'verified', 'created')}}

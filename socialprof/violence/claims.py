@@ -34,6 +34,7 @@ e5-large|.7127|.6857|e5-large full'''
 def _fields(text: str) -> list[list[str]]:
     return [line.split('|') for line in text.splitlines()]
 
+# %% ../../nbs/violence/09_claims.ipynb #219bf968
 def _epochs() -> list[Number]:
     "Micro AUC on validation by epoch; our method answers the best of them."
     rows = [(name, ours, *entry.split()) for name, entries, ours in _fields(_EPOCHS) for entry in entries.split(', ')]
@@ -128,6 +129,7 @@ def _standing_in(numbers: Sequence[Number]) -> list[Number]:
     return [replace(n, ours=CARD, remark=f'{n.remark}; {n.method.split(" | ")[0]}, for want of smaller-LaBSE') for n in numbers
             if n.ours == _SISTERS[n.task] and (n.task, n.split, n.metric) not in own]
 
+# %% ../../nbs/violence/09_claims.ipynb #3ac312fd
 _LOGGED = [*_epochs(), *_FORTY_LOGGED, *_TESTED, *_classical(), *_SWEEPS, *_ON_E5, *_GROUPS, *_CASES_LOGGED]
 NUMBERS = [*_LOGGED, *_standing_in(_LOGGED + _PRINTED), *_PRINTED]
 
@@ -149,6 +151,7 @@ def better_on(
     "One method's score minus another's, with the metric written into the terms."
     return tuple((*term, metric) for term in beats(better, worse, split))
 
+# %% ../../nbs/violence/09_claims.ipynb #7fbb9ec2
 def labels_apart(
     better: Sequence[str],  # labels whose mean AUC is claimed to be higher
     worse: Sequence[str],
@@ -158,6 +161,7 @@ def labels_apart(
     "The mean AUC of some labels minus that of others, for one method."
     return tuple((sign / len(group), method, split, f'auc:{label}') for sign, group in ((1., better), (-1., worse)) for label in group)
 
+# %% ../../nbs/violence/09_claims.ipynb #9c4f6361
 def flatters(
     method: str,
     harder: str,           # the split that asks more
@@ -404,6 +408,7 @@ def _can_be_carried(claim: Claim) -> bool:
     named = any(metric.startswith('auc:') for metric in metrics_in(claim))
     return claim.task == 'six' and bool(claim.terms) and not named and not any('| nested' in term[1] for term in claim.terms)
 
+# %% ../../nbs/violence/09_claims.ipynb #cbfc7c69
 def _answered_by(claim: Claim, tuned: str) -> Claim:
     "The claim with another method in the place of the card's model."
     named = lambda method: tuned + method.removeprefix(CARD) if method.startswith(CARD) else method

@@ -35,6 +35,7 @@ def _character(found: re.Match) -> str:
     name = found[1] + ';'
     return unescape('&' + name) if name[0] == '#' else html5.get(name, '&' + name)
 
+# %% ../../nbs/violence/03_clean.ipynb #057e2b81
 def _fixed(text: str) -> str:
     "Marks and entities out, spaces collapsed, again until nothing changes; a cheap look before each pattern makes it fast."
     while True:
@@ -54,11 +55,13 @@ def _rule(mode: str):
     if mode not in MODES: raise ValueError(f'mode: expected one of {", ".join(map(repr, MODES))}; found {mode!r}')
     return MODES[mode]
 
+# %% ../../nbs/violence/03_clean.ipynb #163a59bd
 def _checked(text, where: str = 'text') -> str:
     "The text itself, if it is one."
     if isinstance(text, str): return text
     raise TypeError(f"{where}: expected a post as str, found {type(text).__name__}: {text!r}; drop posts without text, or fill them with ''"[:200])
 
+# %% ../../nbs/violence/03_clean.ipynb #b8a33475
 def clean(
     text: str,             # a post
     mode: str = 'fixed',   # 'fixed', or 'compat' as on the card
@@ -66,6 +69,7 @@ def clean(
     "A post without handles, links, retweet marks and entities."
     return _rule(mode)(_checked(text))
 
+# %% ../../nbs/violence/03_clean.ipynb #fcef6e3b
 def clean_all(
     texts: Iterable[str],  # posts
     mode: str = 'fixed',   # 'fixed', or 'compat' as on the card

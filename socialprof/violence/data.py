@@ -43,11 +43,13 @@ def labels_of(
     "The label columns of a frame."
     return [column for column in frame.columns if column not in COLUMNS]
 
+# %% ../../nbs/violence/02_data.ipynb #7086959f
 def _frame(table: pl.DataFrame, labels) -> pd.DataFrame:
     "The pandas frame of this module, with the same types wherever it came from."
     frame = table.select([*COLUMNS, *labels]).to_arrow(compat_level=pl.CompatLevel.oldest()).to_pandas()
     return frame.astype({'time': 'datetime64[s]', 'lon': 'float64', 'lat': 'float64'} | dict.fromkeys(labels, 'int8'))
 
+# %% ../../nbs/violence/02_data.ipynb #80950918
 def counted(
     frame: pd.DataFrame,  # what `read` gives
 ) -> str:
@@ -67,6 +69,7 @@ def _cut(data: bytes) -> int:
         end = at
     return 0
 
+# %% ../../nbs/violence/02_data.ipynb #a197e452
 def _blocks(path: Path, problems: Problems) -> Iterator[tuple[int, bytes]]:
     "Yield (number of the first line, bytes of whole records); the last block may end in half a record."
     line, rest = 1, b''
@@ -106,6 +109,7 @@ def _layout(
     if len(quotes) % 2 and not len(wrong): wrong = quotes[-1:]
     return starts, lines, fields, int(wrong.min()) if len(wrong) else -1
 
+# %% ../../nbs/violence/02_data.ipynb #f020ba34
 def _mended(path: Path, line: int, block: bytes, problems: Problems) -> bytes:
     "The block in good UTF-8; what is not, is noted."
     try: block.decode('utf-8')
@@ -138,6 +142,7 @@ def _good_records(path: Path, line: int, block: bytes, width: int, problems: Pro
     elif wrong >= 0: block = block[:starts[-1]]
     return block, lines[good], wrong < 0
 
+# %% ../../nbs/violence/02_data.ipynb #21670e57
 def _csv_tables(path: Path, problems: Problems, header_ok) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
     "Yield (table of strings under the file's names, line of each row); `header_ok` looks at the names first."
     names, rows = None, 0
@@ -253,6 +258,7 @@ def _key(time: pl.Series, lon: pl.Series, lat: pl.Series) -> pl.Series:
     whole = [values.cast(pl.Int64, strict=False).cast(pl.String) for values in (lon, lat)]
     return whole[0] + '_' + whole[1] + '__' + time.dt.strftime('%Y-%m-%d %H:%M')
 
+# %% ../../nbs/violence/02_data.ipynb #ab52328e
 def _when_and_where(rows: Rows) -> dict[str, pl.Series]:
     "time, lon and lat; they are in range, and date and key say the same."
     made = {}
@@ -275,6 +281,7 @@ def _when_and_where(rows: Rows) -> dict[str, pl.Series]:
         rows.note(bad, 'a key made of geo_x, geo_y and timestamp', key, 'write <int lon>_<int lat>__YYYY-MM-DD HH:MM')
     return made
 
+# %% ../../nbs/violence/02_data.ipynb #ba9b78a4
 def _same_place(key: pl.Series, made: dict[str, pl.Series]) -> pl.Series:
     "Does a key say the same minute, and degrees less than one away, as rounding down gives them?"
     part = [key.str.extract(r'^(-?\d+)_(-?\d+)__(\d{4}-\d\d-\d\d \d\d:\d\d)$', k) for k in (1, 2, 3)]
@@ -324,6 +331,7 @@ class Notes:
         self.counts[what] += len(lines)
         self.places[what] = [*self.places.get(what, []), *(f'{Path(path).name}:{line}' for line in lines[:5])][:5]
 
+# %% ../../nbs/violence/02_data.ipynb #a1a71ad0
 def _labels(rows: Rows, notes: Notes) -> dict[str, pl.Series]:
     "The label columns, int8."
     names, words = list(rows.form.labels), rows.table.select(rows.form.labels)
@@ -360,6 +368,7 @@ def _checked(rows: Rows, notes: Notes) -> pl.DataFrame:
         table = table.filter(~missing)
     return table
 
+# %% ../../nbs/violence/02_data.ipynb #ce34f3ee
 def _again(notes: Notes) -> list[tuple]:
     "(path, line, path and line of the first) of every id that was there before."
     if not notes.ids: return []
@@ -372,6 +381,7 @@ def _again(notes: Notes) -> list[tuple]:
     first = np.maximum.accumulate(np.where(np.r_[True, ~same], np.arange(len(ids)), 0)) if len(ids) else order
     return [(*place(row), '{}:{}'.format(*place(before))) for row, before in sorted(zip(order[1:][same], order[first[1:]][same], strict=True))]
 
+# %% ../../nbs/violence/02_data.ipynb #df13eff4
 def _say(notes: Notes, form: Form, problems: Problems):
     "Ids that are there twice are refused, or said where the form allows them; what was counted is said."
     for path, line, first in _again(notes):
@@ -402,6 +412,7 @@ def _names_good(names, form: Form, path: Path, problems: Problems, notes: Notes)
     if extra: notes.unused.setdefault(', '.join(map(shown, extra)), []).append(path)
     return len(problems) == before
 
+# %% ../../nbs/violence/02_data.ipynb #3d0812be
 def _named(table: pl.DataFrame, lines: np.ndarray, path: Path, form: Form, problems: Problems, position: int) -> Rows:
     "A table under our names; posts without an id get their position in the source."
     picked = [pl.col(theirs).cast(pl.String).alias(ours) for ours, theirs in form.columns.items() if theirs in table.columns]
@@ -436,6 +447,7 @@ def _parquet_tables(path: Path, problems: Problems, names_good) -> Iterator[tupl
             done += len(batch)
     except (pa.ArrowInvalid, OSError) as error: problems.add(path, done + 1, 'rows', f'damage ({str(error).splitlines()[0][:80]})', 'copy the file again')
 
+# %% ../../nbs/violence/02_data.ipynb #acf70d9e
 def _json_tables(path: Path, problems: Problems, names_good) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
     "Yield (table of strings and the list of labels, line of each row) of a file of JSON lines."
     records, lines, names = [], [], {}
@@ -452,6 +464,7 @@ def _json_tables(path: Path, problems: Problems, names_good) -> Iterator[tuple[p
     if records: yield table()
     if names: names_good(list(names))
 
+# %% ../../nbs/violence/02_data.ipynb #6f2361ac
 READERS = {'.csv': _csv_tables, '.parquet': _parquet_tables, '.jsonl': _json_tables}
 
 # %% ../../nbs/violence/02_data.ipynb #8183ded6
@@ -461,6 +474,7 @@ def _stop(path, expected: str, found: str, remedy: str):
     problems.add(path, None, expected, found, remedy)
     problems.raise_if_any()
 
+# %% ../../nbs/violence/02_data.ipynb #841c0c56
 def _names(path: Path) -> list[str]:
     "Column names of a file, as far as they can be read."
     if path.suffix == '.jsonl': return ['text', 'labels']
@@ -469,6 +483,7 @@ def _names(path: Path) -> list[str]:
     try: return pq.read_schema(path).names
     except (OSError, ValueError): return []
 
+# %% ../../nbs/violence/02_data.ipynb #3e196765
 def files_of(
     source: str | Path,  # a folder, or one file
 ) -> list[Path]:
@@ -480,6 +495,7 @@ def files_of(
     if len(kinds) > 1: _stop(source, 'files of one form', f'{" and ".join(kinds)} side by side', 'put them into folders of their own')
     return files
 
+# %% ../../nbs/violence/02_data.ipynb #a0b965c4
 def form_of(
     source: str | Path,  # a folder with files, or one file
 ) -> tuple[Form, list[Path]]:
@@ -503,6 +519,7 @@ def task_folder(
     "Where a task's files are: in the subfolder of its name, else in the source itself."
     return Path(source) / name if (Path(source) / name).is_dir() else Path(source)
 
+# %% ../../nbs/violence/02_data.ipynb #a496b7b9
 def _form_for(source, name: str) -> tuple[Form, list[Path]]:
     "Form and files of a task in a source; FormatError if they do not go together."
     if name not in TASKS: raise ValueError(f'{name!r} is no task: expected one of {", ".join(TASKS)}')
@@ -516,6 +533,7 @@ def _form_for(source, name: str) -> tuple[Form, list[Path]]:
         _stop(folder, 'forty labels', f'the {form.name} form, which has six', 'name the task six')
     return form, files
 
+# %% ../../nbs/violence/02_data.ipynb #34f3fa51
 def tasks_in(
     source: str | Path,  # a folder of real files
 ) -> list[str]:
@@ -536,6 +554,7 @@ def _parts(form: Form, files: list[Path], problems: Problems, notes: Notes) -> I
             yield _checked(_named(table, lines, path, form, problems, position), notes)
             position += len(lines)
 
+# %% ../../nbs/violence/02_data.ipynb #500da3d9
 def _sampled(parts: Iterator[pl.DataFrame], sample: int | None, seed: int) -> pl.DataFrame | None:
     "All rows, or so many; never many more in memory."
     rng, kept, bound = np.random.default_rng(seed), [], 1.
@@ -549,6 +568,7 @@ def _sampled(parts: Iterator[pl.DataFrame], sample: int | None, seed: int) -> pl
             bound = kept[0]['drawn'].max()
     return lowest(kept).drop('drawn') if kept else None
 
+# %% ../../nbs/violence/02_data.ipynb #38374ed6
 def _expanded(table: pl.DataFrame, labels) -> pl.DataFrame:
     "A category as one column of 0 and 1 a label."
     return table.with_columns((pl.col('category') == label).cast(pl.Int8).alias(label) for label in labels) if 'category' in table.columns else table
@@ -573,6 +593,7 @@ def read_task(
     task = TASKS[name] if name != 'custom' else task
     return _frame(_expanded(table, task.labels), task.labels), task
 
+# %% ../../nbs/violence/02_data.ipynb #b5df52cd
 def read(
     folder: str | Path,         # a source: one folder a task, or the files themselves
     task: str | Task,           # which task
@@ -582,6 +603,7 @@ def read(
     "The posts of a folder, one row each; FormatError with up to 20 problems."
     return read_task(folder, task, sample, seed)[0]
 
+# %% ../../nbs/violence/02_data.ipynb #0fbbb1e0
 def task_of(
     task: str | Task,                  # a name, or a task already made
     folder: str | Path | None = None,  # for 'custom': the source whose labels it has
@@ -624,6 +646,7 @@ def _as_strings(frame: pd.DataFrame, form: Form) -> tuple[pl.DataFrame, pl.DataF
                                    retweet_of=pl.when(pl.col('retweet_of') != '').then(pl.col('retweet_of') + '.0'))
     return typed, table.with_columns(alias=pl.lit(''))
 
+# %% ../../nbs/violence/02_data.ipynb #e20c3c26
 def _file_table(frame: pd.DataFrame, form: Form) -> pl.DataFrame:
     "The columns of a file, checked as `read` would; FormatError, with row numbers for lines, for what would not read back."
     typed, table = _as_strings(frame, form)
@@ -647,15 +670,18 @@ def csv_bytes(
     "A table as CSV in UTF-8; a field with commas, quotes or line ends is quoted, and so is an empty text, which is not the same as none."
     return table.write_csv(include_header=header).encode()
 
+# %% ../../nbs/violence/02_data.ipynb #6bec47e7
 def _toml(value) -> str:
     "A string or a list of strings as TOML."
     return json.dumps(value, ensure_ascii=False).replace('\x7f', '\\u007f')
 
+# %% ../../nbs/violence/02_data.ipynb #0c1ebb07
 def _packed(table: pl.DataFrame, form: Form) -> pl.DataFrame:
     "The training form: text, a list of labels as floats, and what else is known."
     lists = pl.concat_list([pl.col(label).cast(pl.Float64) for label in form.labels]).alias('labels')
     return table.select(pl.col('text'), lists, *(name for name in form.columns.values() if name != 'text'))
 
+# %% ../../nbs/violence/02_data.ipynb #06187778
 def _files(frame: pd.DataFrame, form: Form, lines: bool) -> Iterator[tuple[str, bytes]]:
     "Yield (name, bytes) of the files that hold a frame."
     table = _file_table(frame, form)
@@ -705,6 +731,7 @@ def load(
     if frame.text.isna().any(): _stop(source, 'posts with texts', 'the hub form, which has none', 'fetch the texts by tweetid, and add them as a column text')
     return frame, task
 
+# %% ../../nbs/violence/02_data.ipynb #7d0609fa
 def source_info(
     source: str | Path = 'simulated',  # or a folder of real files
 ) -> dict[str, str]:
@@ -757,6 +784,7 @@ def inference_columns(
     "Names of the columns of scores for a file, in their order."
     return ['tweetid', 'text', 'lang', 'geo_x', 'geo_y', *(f'{label}_true' for label in labels), *labels]
 
+# %% ../../nbs/violence/02_data.ipynb #ce51dbd3
 def read_inference(
     path: str | Path,  # a CSV with these columns
     labels=SIX,        # names

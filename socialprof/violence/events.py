@@ -33,11 +33,13 @@ def km_between(lon, lat, lon2, lat2):
     lon, lat, lon2, lat2 = map(np.radians, (lon, lat, lon2, lat2))
     return 2 * _EARTH * np.arcsin(np.sqrt(np.sin((lat2 - lat) / 2)**2 + np.cos(lat) * np.cos(lat2) * np.sin((lon2 - lon) / 2)**2))
 
+# %% ../../nbs/violence/01_events.ipynb #d742e3e1
 def _moved(lon, lat, east, north):
     "Coordinates moved by so many km."
     degree = np.pi * _EARTH / 180
     return lon + east / (degree * np.cos(np.radians(lat))), lat + north / degree
 
+# %% ../../nbs/violence/01_events.ipynb #00072e15
 def _even(sizes, rng) -> np.ndarray:
     "For each place `sizes[k]` numbers in 0-1, one in each part of equal width, in random order."
     return np.concatenate([(rng.permutation(m) + rng.random(m)) / m for m in sizes])
@@ -59,6 +61,7 @@ def _draw_events(
     return pd.DataFrame(dict(place=place, lon=lon, lat=lat, time=(7.5 + 329 * _even(sizes, rng)) * _DAY, odds=np.exp(.5 * rng.normal(size=len(place))),
                              incidents=1 + np.minimum(rng.poisson(1.2 * np.exp(.6 * struck[place])), 4)))
 
+# %% ../../nbs/violence/01_events.ipynb #b3e43215
 def _draw_incidents(events: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     "One row an incident: event (row of `events`), time, lon, lat; times lie at least a week inside the year."
     event = np.repeat(np.arange(len(events)), events.incidents)
@@ -107,6 +110,7 @@ def nearest(
                 distance[here[inside], side, k] = np.minimum(distance[here[inside], side, k], km[inside])
     return distance
 
+# %% ../../nbs/violence/01_events.ipynb #bac00370
 def labels_of(
     distance: np.ndarray,  # km, as `nearest` gives it
 ) -> pd.DataFrame:         # int8 0/1 [posts, 40]
@@ -124,6 +128,7 @@ def closeness(
     "How near the incidents after which, and before which, a post was written."
     return (np.interp(distance, *_FALL) * _WEIGHTS).max(2)
 
+# %% ../../nbs/violence/01_events.ipynb #d0fea700
 def _draw_topics(close: np.ndarray, kind: np.ndarray, effects: dict[str, float], rng: np.random.Generator) -> np.ndarray:
     "A topic for each post from its closeness [posts, 2] and its event's `kind` [posts], a place in NEUTRAL."
     n, everyday = len(close), 1 / np.sqrt(np.arange(1, len(EVERYDAY) + 1))
@@ -162,6 +167,7 @@ def _draw_words(events: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     spot, name, tag = rng.choice(NAMES, (3, events), replace=3 * events > NAMES)
     return dict(spot=spot, name=name, tag=tag, near=rng.integers(20, size=events), kind=rng.integers(len(NEUTRAL), size=events))
 
+# %% ../../nbs/violence/01_events.ipynb #fb805b53
 def _words(event, place, language, own: dict[str, np.ndarray], vocabulary: float, rng) -> dict[str, np.ndarray]:
     "The words of each post for the slots of MARKERS, and its hashtag ('' = none), in the script of its language."
     n, drawn, words = len(event), {}, {}
@@ -194,6 +200,7 @@ def _written(topic: np.ndarray, language: np.ndarray, rng: np.random.Generator) 
         texts += synth.posts(people, np.ones(n, int), rng, _RATES, foreign=0.)['text'].tolist()
     return texts
 
+# %% ../../nbs/violence/01_events.ipynb #7801e3c9
 def _wordless(n: int, rng: np.random.Generator) -> list[str]:
     "Posts without words."
     handles = names('latin')[rng.integers(NAMES, size=(2, n))].tolist()
@@ -203,6 +210,7 @@ def _wordless(n: int, rng: np.random.Generator) -> list[str]:
     drawn = rng.choice(len(forms), n, p=weights / weights.sum()).tolist()
     return [forms[k].format(l=link, a=a, b=b) for k, link, a, b in zip(drawn, links, *handles, strict=True)]
 
+# %% ../../nbs/violence/01_events.ipynb #1b31c5ec
 def _filled(texts: list[str], words: dict[str, np.ndarray]) -> list[str]:
     "The texts with the words in place of the marks, and the hashtag at the end."
     for slot, mark in MARKERS.items():
@@ -220,10 +228,12 @@ def _earlier(keys: np.ndarray, copies: np.ndarray, rng: np.random.Generator) -> 
     at = first + (rng.random(len(copies)) * (last - first)).astype(np.int64)
     return np.where(last > first, ranked[np.minimum(at, len(ranked) - 1)] % len(keys), -1) if len(ranked) else np.full(len(copies), -1)
 
+# %% ../../nbs/violence/01_events.ipynb #a676bd2e
 def _repeated(text: str, way: int) -> str:
     "The text with a small change."
     return (text + ' 😳', '"' + text + '"', text.rsplit(' ', 1)[0], text.lower(), text + '...', '😡 ' + text)[way]
 
+# %% ../../nbs/violence/01_events.ipynb #97823e29
 def _copied(posts: pd.DataFrame, texts: list[str], vocabulary: float, rng: np.random.Generator) -> tuple[list[str], np.ndarray]:
     "(texts, row of the original of each retweet or −1)."
     n, at = len(posts), rng.random(len(posts))
@@ -263,12 +273,14 @@ def _checked(rows: int, effects: dict[str, float]) -> None:
         if name not in EFFECTS: raise ValueError(f'effects: expected some of {", ".join(EFFECTS)}, found {name!r}')
         if not 0 <= strength <= 5: raise ValueError(f'{name}: expected a strength from 0 (switched off) to 5, found {strength!r}')
 
+# %% ../../nbs/violence/01_events.ipynb #bb93c98d
 def _ids(time: np.ndarray, rng: np.random.Generator) -> list[str]:
     "Post ids of 18 digits that grow with the time, as Twitter made them: milliseconds, then 22 bits."
     seconds = time.astype('datetime64[s]').astype(np.int64)
     milliseconds = seconds * 1000 + np.sort(rng.integers(1000, size=len(time))) - 1_288_834_974_657
     return ((milliseconds << 22) + np.arange(len(time)) % 2**22).astype(str).tolist()
 
+# %% ../../nbs/violence/01_events.ipynb #ca35efa3
 def world(
     rows: int = 4000,      # posts
     seed: int = 0,         # another seed, other events and posts; the places stay

@@ -43,6 +43,7 @@ def parsed(
     found = re.fullmatch(r'(post|pre)(\d+)geo(\d+)', label)
     return (found[1], int(found[2]), int(found[3])) if found else None
 
+# %% ../../nbs/violence/00_labels.ipynb #3ab02a00
 def implications(
     labels: Sequence[str],  # names; those of another kind take no part
 ) -> list[tuple[int, int]]:
@@ -58,11 +59,13 @@ def neighbours(
     "Those of `implications` that do not follow from the others: enough to check a table."
     return list(_neighbours(tuple(labels)))
 
+# %% ../../nbs/violence/00_labels.ipynb #fabdcabf
 @cache
 def _neighbours(labels: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
     pairs = set(implications(labels))
     return tuple(sorted(pairs - {(i, k) for i, j in pairs for j2, k in pairs if j == j2}))
 
+# %% ../../nbs/violence/00_labels.ipynb #4d0c1862
 def violations(
     y,                      # 0/1 [n, L]
     labels: Sequence[str],  # names of the columns

@@ -38,6 +38,7 @@ def neighbours(
     order = np.argsort(~allowed, axis=1, kind='stable')[:, :k]
     return np.where(np.take_along_axis(allowed, order, 1), np.take_along_axis(found, order, 1), -1)
 
+# %% ../../nbs/violence/07_maps.ipynb #ec4c5d8e
 def knn_auc(
     near: np.ndarray,  # [n, k] of `neighbours`
     y: np.ndarray,     # [n] 0/1

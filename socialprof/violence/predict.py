@@ -73,6 +73,7 @@ def _decoded(path: Path, moved: Callable[[int], None]) -> Iterator[str]:
             moved(len(line))
             yield (line.removeprefix(b'\xef\xbb\xbf') if number == 1 else line).decode('utf-8')
 
+# %% ../../nbs/violence/06_predict.ipynb #36ceddaa
 def csv_rows(
     path: Path,            # a CSV file in UTF-8; quoted cells may hold line ends
     problems: Problems,    # where to note what cannot be read; the rest of the file is left then
@@ -106,6 +107,7 @@ class Form:
     truth: tuple[int | None, ...]         # positions, one a label
     values: tuple[str, ...] = ()          # of one column of categories: the one that makes each label true
 
+# %% ../../nbs/violence/06_predict.ipynb #a000b157
 def _front(header: list[str], path: Path, problems: Problems, told: dict | None) -> tuple[str | None, ...]:
     "Names of the columns that become FRONT; what is missing or doubled is noted."
     if told is not None: names = (told.get('id'), told['text'], *(told.get(name) for name in ('language', 'lon', 'lat')))
@@ -117,6 +119,7 @@ def _front(header: list[str], path: Path, problems: Problems, told: dict | None)
         problems.add(path, 1, f'one column {shown(name)}', f'{header.count(name) or "none"} among {shown(header)}', remedy)
     return names
 
+# %% ../../nbs/violence/06_predict.ipynb #7ed6261b
 def form_of(
     header: list[str],         # names of the columns
     labels: Sequence[str],     # of the model
@@ -139,6 +142,7 @@ def _true(cell: str, value: str | None) -> str | None:
     if value is None: return _TRUTH.get(cell)
     return cell and ('1' if cell == value else '0')
 
+# %% ../../nbs/violence/06_predict.ipynb #dc7a8ddc
 def passed_on(
     cells: list[str],    # a row
     form: Form,
@@ -166,6 +170,7 @@ def source_files(
     if not files or not files[0].is_file(): raise FileNotFoundError(f'{source}: expected a CSV file or a folder of *.csv files, found none')
     return files
 
+# %% ../../nbs/violence/06_predict.ipynb #1e2f2b13
 def forms_of(
     files: list[Path],
     labels: Sequence[str],  # of the model
@@ -181,6 +186,7 @@ def forms_of(
     problems.raise_if_any()
     return forms
 
+# %% ../../nbs/violence/06_predict.ipynb #4f6ff50a
 def posts(
     files: list[Path],
     forms: list[Form],   # one a file
@@ -206,6 +212,7 @@ def scores_of(
     scores = label_scores(model, texts)
     return nest(scores, implications(card['labels'])) if nested else scores
 
+# %% ../../nbs/violence/06_predict.ipynb #77bfbd25
 _SPECIAL = re.compile('[",\r\n]')
 
 def csv_line(cells: Iterable) -> str:
@@ -236,6 +243,7 @@ def sentence(state: dict, card: dict, output: Path) -> str:
     if state['empty']: told += f"; empty after cleaning, and scored as such: {state['empty']:,} (without any text: {state['missing']:,})"
     return f'{told}\n{REMINDER}'
 
+# %% ../../nbs/violence/06_predict.ipynb #17ef33ff
 def score_parts(
     model, card: dict,   # from `load_model`
     found: Iterator[tuple[Path, int, list[str]]],  # what is to do

@@ -105,12 +105,15 @@ class Method:
     make: Callable  # (seed=0, **options) → estimator
     note: str
 
+# %% ../../nbs/violence/05_protocol.ipynb #bec40630
 def _prior(smoothing: float = 20) -> Callable: return lambda seed=0: GroupPrior(smoothing)
 
+# %% ../../nbs/violence/05_protocol.ipynb #1359b388
 def _classical(suffix: str, inputs: str, note: str) -> list[Method]:
     "The classical methods of learn.multilabel on one kind of vector."
     return [Method(name + suffix, inputs, method.make, f'{method.note}; {note}') for name, method in CLASSICAL.items()]
 
+# %% ../../nbs/violence/05_protocol.ipynb #3ffd300f
 METHODS = Classicals((method.name, method) for method in [
     Method('base rates', 'nothing', _prior(0), 'the same scores for every post: an AUC of .5 a label, but more in micro average'),
     Method('language prior', 'language', _prior(), "label rates of the post's language"),
@@ -136,6 +139,7 @@ def rows_of(
         user=views.units[rows], y=codes(views.y[rows]), predicted=codes(scores > .5 if predicted is None else predicted), language=views.language[rows],
         country=views.country[rows], **{f'score.{label}': column for label, column in zip(views.task.labels, scores.T, strict=True)}))
 
+# %% ../../nbs/violence/05_protocol.ipynb #3dc0ab0b
 def batches_of(
     views: Facts,
     rows: np.ndarray,  # positions
@@ -162,6 +166,7 @@ def batch_rows(method: str, cell: Cell, views: Facts, scores: np.ndarray, cut: f
     found[[f'score.{label}' for label in views.task.labels]] = mean[at]
     return found.assign(y=codes(share[at] > .5), predicted=codes(mean[at] > cut)).reset_index(drop=True)
 
+# %% ../../nbs/violence/05_protocol.ipynb #ae9c8cfb
 VARIANTS = ('thresholds', 'nested', 'batches')
 
 def with_variants(method: str, cell: Cell, views: Facts, scores, held=None, cut: float = .5, variants: Sequence[str] = VARIANTS) -> list[pd.DataFrame]:
@@ -180,11 +185,13 @@ def inputs_of(method: str) -> str:
     "The view that a method reads; what is no classical method is tuned, and reads texts."
     return METHODS[method].inputs if method in METHODS else 'texts'
 
+# %% ../../nbs/violence/05_protocol.ipynb #2a6c70ba
 def _given(views: Views, inputs: str, rows: np.ndarray):
     "The rows of a view as estimators take them: texts in a list."
     found = views.of(inputs, rows)
     return found.tolist() if inputs == 'texts' else found
 
+# %% ../../nbs/violence/05_protocol.ipynb #1ad8a27d
 def scores_of(
     method: str,
     model,             # fitted
@@ -194,6 +201,7 @@ def scores_of(
     "The model's score of every label."
     return label_scores(model, _given(views, inputs_of(method), rows))
 
+# %% ../../nbs/violence/05_protocol.ipynb #782e60fa
 def fit(
     name: str,                    # of METHODS
     views: Views,

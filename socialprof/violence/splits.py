@@ -29,6 +29,7 @@ def place_cells(
     names = np.array([f'{lon * degrees:g}_{lat * degrees:g}' if lon == lon and lat == lat else '' for lon, lat in code], object)
     return names[first.ravel()] if len(code) else np.array([], object)
 
+# %% ../../nbs/violence/04_splits.ipynb #1fb09f9b
 def _episodes(cells: np.ndarray, days: np.ndarray, gap: float, longest: float) -> np.ndarray:
     "Names of the blocks of each cell, numbered in time."
     names, cell = np.unique(cells.astype(str), return_inverse=True)
@@ -52,6 +53,7 @@ def filled(frame: pd.DataFrame, column: str) -> np.ndarray:
     values = frame[column]
     return (values.notna() & (values.astype(str) != '')).to_numpy() if values.dtype.kind not in 'iufMm' else values.notna().to_numpy()
 
+# %% ../../nbs/violence/04_splits.ipynb #209dd612
 def blocks(
     frame: pd.DataFrame,        # see violence.data
     gap_days: float = 3,        # a block ends when so many days pass without a post
@@ -97,6 +99,7 @@ def plain_words(
     "Posts as compared: their words in lower case, without marks, tags and signs."
     return [' '.join(_WORD.findall(_TAG.sub(' ', text.casefold()))) for text in clean_all(texts)[0]]
 
+# %% ../../nbs/violence/04_splits.ipynb #3b281b1d
 def _similar(texts: Sequence[str], threshold: float) -> np.ndarray:
     "[pairs, 2] positions of different texts whose shingles have at least that Jaccard similarity."
     index, pairs, sets = sketch_index(threshold), [], [shingles(text) for text in texts]
@@ -106,6 +109,7 @@ def _similar(texts: Sequence[str], threshold: float) -> np.ndarray:
         index.insert(i, mine)
     return np.array(pairs, int).reshape(-1, 2)
 
+# %% ../../nbs/violence/04_splits.ipynb #e05204e8
 def near_duplicates(
     frame: pd.DataFrame,           # with text; id and retweet_of where known
     similar: float | None = None,  # bind posts of at least this similarity, too; None: equal words only. .8 is usual
@@ -139,6 +143,7 @@ class Split:
     note: str                              # what a score under it says
     units: Callable | None = None          # frame → [n] what is never parted; None: rows
 
+# %% ../../nbs/violence/04_splits.ipynb #85a9cf23
 def users(frame: pd.DataFrame) -> np.ndarray:
     "[n] the user of each post; an unknown one stands alone."
     known = filled(frame, 'user')
@@ -146,6 +151,7 @@ def users(frame: pd.DataFrame) -> np.ndarray:
     found[known] = frame['user'].to_numpy(object)[known] if known.any() else ''
     return found
 
+# %% ../../nbs/violence/04_splits.ipynb #2384e5de
 PLACE, TIME = ('lon', 'lat'), ('time',)
 SPLITS: dict[str, Split] = {
     'random': Split(((),), 'rows at random, as on the card: the same events, users and texts on both sides'),
@@ -175,6 +181,7 @@ def _points(frame: pd.DataFrame, rows: np.ndarray, km: float, days: float) -> tu
     space = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1) * EARTH / km
     return rows, np.column_stack([space, time / days])
 
+# %% ../../nbs/violence/04_splits.ipynb #543e5fb7
 def purge(
     frame: pd.DataFrame,
     train: np.ndarray,   # positions
@@ -199,6 +206,7 @@ def _past(frame: pd.DataFrame, rows: np.ndarray, low: float, high: float, gap: f
     last = (time >= begin) & ((time < end) | (high >= 1))
     return rows[time < begin - gap * 86400], rows[last]
 
+# %% ../../nbs/violence/04_splits.ipynb #e0978e11
 def _drawn(frame, y, split: str, units, rows: np.ndarray, seed: int, fold: int, folds: int, share: float | None, gap: float) -> tuple:
     "(training, held out) of `rows`: a fold of them if `share` is None, else about that share."
     if split == 'time':
@@ -223,6 +231,7 @@ def _cell(frame, y, split: str, units, fold: int, folds: int, seed: int, validat
         if not len(rows): raise ValueError(f'{split} split, fold {fold}: no {name} rows are left; take another fold, fewer folds, or validation=0')
     return Cell(fold, seed, split, capped(train, train_rows, seed), capped(test, test_rows, seed), held)
 
+# %% ../../nbs/violence/04_splits.ipynb #c97bca47
 def cells(
     frame: pd.DataFrame,       # see violence.data
     labels: Sequence[str],     # columns of 0/1
@@ -256,6 +265,7 @@ def shortened(
     order = np.random.default_rng([cell.seed, 11]).permutation(cell.train)
     return replace(cell, train=np.sort(order[:rows]))
 
+# %% ../../nbs/violence/04_splits.ipynb #20d13cf7
 def with_case(
     frame: pd.DataFrame,        # see violence.data
     labels: Sequence[str],
