@@ -31,7 +31,7 @@ if accident == 'raise' and fold == 2: raise RuntimeError('the middle of fold 2')
 if accident == 'exit' and fold == 2: os._exit(3)'''
 END = '''rng = np.random.default_rng([seed, fold + 1])
 y = np.repeat(['nano', 'mega'], 20)
-table = pd.DataFrame(dict(method='toy', split='cv', fold=fold, seed=seed, user=[f'u{fold}-{i}' for i in range(40)], y=y,
+table = pd.DataFrame(dict(method='toy', split='cv', fold=fold, seed=seed, unit=[f'u{fold}-{i}' for i in range(40)], y=y,
                           predicted=np.where(rng.random(40) < .7, y, 'nano')))
 result = run.finish(table, {'toy': 1.})'''
 GRID = '''[influencer]

@@ -6,8 +6,10 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from socialprof.lab.labelwise import Curves, TiedScores, codes, prauc_table
-from socialprof.lab.metrics import estimates, metric_of, metrics_of
+from socialprof.lab.curves import Curves, TiedScores, prauc_table
+from socialprof.lab.intervals import estimates
+from socialprof.lab.metrics import metric_of, metrics_of
+from socialprof.lab.predictions import codes
 from socialprof.lab.results import score_rows
 from socialprof.retweet import calibration, encodings, features, splits
 from socialprof.retweet.columns import LABELS, as_table, targets
@@ -26,7 +28,7 @@ def cell(frame): return splits.cells(frame, split='post')[0]
 
 def table_of(y, p, label='retweet', **more):
     y, p = np.asarray(y, bool).reshape(-1, 1), np.asarray(p, float).reshape(-1, 1)
-    about = dict(method='m', split='post', fold=0, seed=0, user=np.arange(len(y)).astype(str))
+    about = dict(method='m', split='post', fold=0, seed=0, unit=np.arange(len(y)).astype(str))
     return pd.DataFrame(about | more | dict(y=codes(y), predicted=codes(p > .5)) | {f'score.{label}': p[:, 0]})
 
 

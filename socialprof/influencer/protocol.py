@@ -134,13 +134,13 @@ def prediction_rows(
     frame: pd.DataFrame,
     model,                # fitted: predict, and predict_proba where it has it
     inputs,               # what it predicts from, the rows of cell.test
-) -> pd.DataFrame:        # method, split, fold, seed, trained_on (rows), user, y, predicted, probability (of the predicted class)
+) -> pd.DataFrame:        # method, split, fold, seed, trained_on (rows), unit (the user), y, predicted, probability (of the predicted class)
     "The rows that a fitted method adds to the table of predictions."
     inputs = list(inputs) if isinstance(inputs, np.ndarray) and inputs.dtype == object else inputs
     predicted = np.asarray(model.predict(inputs), object)
     probability = model.predict_proba(inputs).max(1) if hasattr(model, 'predict_proba') else np.nan
     users = frame.iloc[cell.test]
-    return pd.DataFrame(dict(method=method, split=cell.split, fold=cell.fold, seed=cell.seed, trained_on=len(cell.train), user=users.user.to_numpy(),
+    return pd.DataFrame(dict(method=method, split=cell.split, fold=cell.fold, seed=cell.seed, trained_on=len(cell.train), unit=users.user.to_numpy(),
                              y=users.label.to_numpy(), predicted=predicted, probability=probability))
 
 # %% ../../nbs/influencer/05_protocol.ipynb #ab4ae4d4

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from ..core.config import cache_dir
-from .labelwise import is_multilabel
-from .metrics import confusion, contrast, estimate, main_metric, metric_of
+from .intervals import contrast, estimate
+from .metrics import confusion, main_metric, metric_of
+from .predictions import is_multilabel
 
 def _axes(width: float, height: float, columns: int = 1, rows: int = 1, **options):
     "A figure in the house style."
@@ -79,7 +80,7 @@ def forest(
 
 # %% ../../nbs/lab/03a_figures.ipynb #a0d6bc85
 def ranking(
-    predictions: pd.DataFrame,  # method, split, fold, seed, user, y, predicted
+    predictions: pd.DataFrame,  # method, split, fold, seed, unit, y, predicted
     metric: str | None = None,  # None: the main one of these predictions
 ) -> pd.DataFrame:              # method, split, metric, value, low, high, n (units), cells, rows; the best first
     "Every method's score with its interval."
@@ -142,7 +143,7 @@ def confusion_figure(
 
 # %% ../../nbs/lab/03a_figures.ipynb #5b093806
 def label_figure(
-    tables: dict[str, pd.DataFrame],  # method → `multilabel.per_label`
+    tables: dict[str, pd.DataFrame],  # method → `breakdown.per_label`
     metric: str = 'auc',              # the column that is drawn
 ):
     "Every label's score with its interval, method beside method; labels in their own order, from above."
@@ -160,7 +161,7 @@ def label_figure(
 
 # %% ../../nbs/lab/03a_figures.ipynb #add302f4
 def groups_figure(
-    groups: pd.DataFrame,       # from `multilabel.by_group`
+    groups: pd.DataFrame,       # from `breakdown.by_group`
     metric: str = 'micro',      # or 'macro'
     title: str = '',            # what the groups are
     most: int = 40,             # the largest so many groups
@@ -181,7 +182,7 @@ def groups_figure(
 
 # %% ../../nbs/lab/03a_figures.ipynb #f282ee87
 def reliability(
-    tables: pd.DataFrame | dict[str, pd.DataFrame],  # from `multilabel.calibration`, perhaps of several methods
+    tables: pd.DataFrame | dict[str, pd.DataFrame],  # from `breakdown.calibration`, perhaps of several methods
 ):
     "Promised against observed shares in bins of probability, and below how many probabilities each bin holds."
     import matplotlib.pyplot as plt

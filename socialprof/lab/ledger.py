@@ -10,7 +10,8 @@ __all__ = ['VERDICTS', 'Number', 'Claim', 'beats', 'drops_less', 'metrics_in', '
 from collections.abc import Sequence
 from dataclasses import dataclass
 import pandas as pd
-from .metrics import Gap, Term, contrast, metric_in, metric_of, misfit
+from .intervals import Gap, Term, contrast, metric_in
+from .metrics import metric_of, misfit
 
 # %% ../../nbs/lab/01_ledger.ipynb #c90f452d
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _not_computable(claim: Claim, table: pd.DataFrame) -> tuple[str, str]:
 # %% ../../nbs/lab/01_ledger.ipynb #f3a37113
 def verdict(
     claim: Claim,
-    predictions: pd.DataFrame,  # method, split, task, fold, seed, user, y, predicted, and scores of labels
+    predictions: pd.DataFrame,  # method, split, task, fold, seed, unit, y, predicted, and scores of labels
 ) -> dict:                      # one row of the ledger
     "What the predictions say about a claim, and why."
     for name in metrics_in(claim): metric_of(name)  # a misspelt metric is a mistake of the claim

@@ -76,7 +76,7 @@ def cell_rows(
     "All scores of one fitted model that fit its predictions, with the units and rows behind them; what is undefined is left empty."
     facts, names = facts_of(cell), metrics_of(cell)
     names += [name for name in more if name not in names and not misfit(name, cell)]
-    return [dict(metric=name, value=round(float(metric_of(name).of(facts)[0]), 6), n=cell.user.nunique(), rows=len(cell)) for name in names]
+    return [dict(metric=name, value=round(float(metric_of(name).of(facts)[0]), 6), n=cell.unit.nunique(), rows=len(cell)) for name in names]
 
 # %% ../../nbs/lab/04_report.ipynb #a7dd62d1
 def results_table(results: list[dict], profile: str) -> pd.DataFrame:

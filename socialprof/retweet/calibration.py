@@ -15,9 +15,10 @@ from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.isotonic import IsotonicRegression
 from sklearn.utils.validation import check_is_fitted
-from ..lab.labelwise import PREFIX, codes, cross_entropy, decoded, labels_of
+from ..lab.breakdown import calibration
+from ..lab.curves import cross_entropy
 from ..lab.metrics import metric_of
-from ..lab.multilabel import calibration
+from ..lab.predictions import PREFIX, codes, decoded, labels_of
 from ..learn.multilabel import check_labels, own_thresholds
 
 # %% ../../nbs/retweet/06_calibration.ipynb #ccbcbdd5

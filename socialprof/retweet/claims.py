@@ -8,7 +8,7 @@ __all__ = ['NUMBERS', 'TOWERS', 'TWEET', 'RCE', 'PRAUC', 'GROUPS', 'CLAIMS', 'co
 # %% ../../nbs/retweet/09_claims.ipynb #d162412b
 from collections.abc import Sequence
 from ..lab.ledger import Claim, Number, beats
-from ..lab.metrics import Term
+from ..lab.intervals import Term
 from .columns import LABELS
 
 # %% ../../nbs/retweet/09_claims.ipynb #eeca0b30

@@ -15,7 +15,7 @@ import time
 import numpy as np
 import pandas as pd
 from ..core.folds import Cell
-from ..lab.labelwise import codes
+from ..lab.predictions import codes
 from ..learn.multilabel import own_thresholds
 from .calibration import CALIBRATORS, corrected, downsample
 from .columns import LABELS, Task, targets
@@ -223,10 +223,10 @@ FITS: dict[str, Callable] = {'constant': fit_constant, 'network': fit_network, '
 
 # %% ../../nbs/retweet/08_protocol.ipynb #e4bf570a
 def rows_of(name: str, cell: Cell, views: Views, scores: np.ndarray, predicted: np.ndarray | None = None) -> pd.DataFrame:
-    "The rows that a method adds to the table: method, split, fold, seed, trained_on, user (the reader), y, predicted, author_followers, score.<label>."
+    "The rows that a method adds to the table: method, split, fold, seed, trained_on, unit (the reader), y, predicted, author_followers, score.<label>."
     rows, scores, frame = cell.test, np.asarray(scores, np.float32), views.frame
     return pd.DataFrame(dict(method=name, split=cell.split, fold=cell.fold, seed=cell.seed, trained_on=len(cell.train),
-        user=frame['reader_id'].to_numpy(object)[rows], y=codes(views.y[rows]), predicted=codes(scores > .5 if predicted is None else predicted),
+        unit=frame['reader_id'].to_numpy(object)[rows], y=codes(views.y[rows]), predicted=codes(scores > .5 if predicted is None else predicted),
         author_followers=frame['author_followers'].to_numpy()[rows],
         **{f'score.{label}': column for label, column in zip(views.task.labels, scores.T, strict=True)}))
 

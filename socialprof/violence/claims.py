@@ -10,7 +10,7 @@ __all__ = ['CARD', 'NUMBERS', 'LOSS', 'GROUPS', 'CLAIMS', 'numbers_on', 'better_
 from collections.abc import Sequence
 from dataclasses import replace
 from ..lab.ledger import Claim, Number, beats, metrics_in
-from ..lab.metrics import Term
+from ..lab.intervals import Term
 from .labels import LABELS, SIX
 
 # %% ../../nbs/violence/09_claims.ipynb #20cac553

@@ -19,7 +19,7 @@ from ..core.encode import CutTexts, encode, encode_to
 from ..core.folds import Cell
 from ..core.models import find
 from ..core.text import EmptyReport
-from ..lab.labelwise import codes
+from ..lab.predictions import codes
 from ..learn import multilabel
 from ..learn.multilabel import CLASSICAL, Classicals, GroupPrior, TfidfLogistic, aggregate, label_scores, own_thresholds, search
 from ..learn.peft import FineTuner
@@ -132,11 +132,11 @@ def rows_of(
     scores: np.ndarray,                   # [n, L] of the rows of cell.test
     predicted: np.ndarray | None = None,  # [n, L] 0/1; None: scores over .5
     suffix: str = '',                     # of a variant, such as ' | nested'
-) -> pd.DataFrame:  # method, split, fold, seed, trained_on, user (the unit), y, predicted, language, country, score.<label> …
+) -> pd.DataFrame:  # method, split, fold, seed, trained_on, unit, y, predicted, language, country, score.<label> …
     "The rows that a method adds to the table of predictions."
     rows, scores = cell.test, np.asarray(scores, np.float32)
     return pd.DataFrame(dict(method=method + suffix, split=cell.split, fold=cell.fold, seed=cell.seed, trained_on=len(cell.train),
-        user=views.units[rows], y=codes(views.y[rows]), predicted=codes(scores > .5 if predicted is None else predicted), language=views.language[rows],
+        unit=views.units[rows], y=codes(views.y[rows]), predicted=codes(scores > .5 if predicted is None else predicted), language=views.language[rows],
         country=views.country[rows], **{f'score.{label}': column for label, column in zip(views.task.labels, scores.T, strict=True)}))
 
 # %% ../../nbs/violence/05_protocol.ipynb #3dc0ab0b
