@@ -69,12 +69,12 @@ def near(
 
 # %% ../../nbs/core/01_formats.ipynb #7c5c01ea
 def one_of(
-    what: str,             # what the name is of: 'method'
-    name: str,             # what was asked for
-    known: Iterable[str],  # the names there are
+    what: str,              # what the name is of: 'method'
+    name: str,              # what was asked for
+    names: Iterable[str],   # the names there are
 ) -> str:
-    "The name, if it is among the known ones; else LookupError with the nearest one and all of them."
-    names = list(known)
+    "The name, if it is one of these; else LookupError with the nearest one and all of them."
+    names = list(names)
     if name in names: return name
     meant = near(str(name), names)
     hint = f'; did you mean {meant!r}?' if meant else ';'

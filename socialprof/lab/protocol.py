@@ -9,8 +9,8 @@ __all__ = ['Task', 'task_named', 'Views', 'Model', 'Method', 'Work', 'of_profile
 # %% ../../nbs/lab/00c_protocol.ipynb #301d8c2d
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 import time
+from typing import ClassVar
 import numpy as np
 import pandas as pd
 from ..core.folds import Cell
@@ -40,15 +40,10 @@ class Views:
     frame: pd.DataFrame
     task: Task
 
-    @cached_property
-    def y(self) -> np.ndarray:
-        "[n] the class of each row; or 0/1 [n, L] in the order of the task's labels."
-        raise NotImplementedError(f'{type(self).__name__} says nothing of y')
-    @cached_property
-    def units(self) -> np.ndarray:
-        "[n] what is drawn together in intervals: the user, the event, the reader of each row."
-        raise NotImplementedError(f'{type(self).__name__} says nothing of units')
-    def of(self, inputs: str, rows: np.ndarray):
+    y: ClassVar      # [n] the class of each row; or 0/1 [n, L] in the order of the task's labels
+    units: ClassVar  # [n] what is drawn together in intervals: the user, the event, the reader of each row
+
+    def of(self, inputs: str, rows: np.ndarray) -> np.ndarray | list[str]:
         "The rows of a view by its name; texts as a list, as estimators take them."
         values = getattr(self, inputs)[rows]
         return values.tolist() if inputs == 'texts' else values
@@ -63,7 +58,7 @@ class Views:
 @dataclass
 class Model:
     "A method that was fitted on a cell."
-    score: Callable          # positions [n] → scores [n, L] of labels; or columns by name, as `class_columns` makes them
+    score: Callable           # positions [n] → scores [n, L] of labels; or columns by name, see `class_columns`
     estimator: object = None  # what can be saved; None: nothing
     history: list[dict] = field(default_factory=list)  # what training reports, epoch by epoch
     cut: float = .5          # a label is predicted where its score is above
@@ -76,7 +71,7 @@ class Method:
     inputs: str                   # the view it reads: 'texts', 'vectors'
     fit: Callable                 # (views, cell, work) → Model
     note: str = ''                # what it does, for tables
-    stack: Callable | None = None  # (methods, views, cells, work) → [(method, cell, Model)]: fits all methods that share it at once
+    stack: Callable | None = None  # (methods, views, cells, work) → [(method, cell, Model)], fitted all at once
 
 # %% ../../nbs/lab/00c_protocol.ipynb #fd22a906
 @dataclass(frozen=True)
@@ -93,13 +88,13 @@ def of_profile(
     "The settings of a profile; LookupError for a name that is none."
     return table[one_of('profile', profile, table)]
 
-# %% ../../nbs/lab/00c_protocol.ipynb #e4f061e6
+# %% ../../nbs/lab/00c_protocol.ipynb #e7a32d0a
 def methods_named(
     names: Iterable[str],
-    known: dict[str, Method],  # the paper's registry
+    methods: dict[str, Method],  # the paper's registry
 ) -> list[Method]:
     "The methods of these names; LookupError for an unknown one."
-    return [known[one_of('method', name, known)] for name in names]
+    return [methods[one_of('method', name, methods)] for name in names]
 
 # %% ../../nbs/lab/00c_protocol.ipynb #4274266b
 def label_columns(
@@ -120,7 +115,8 @@ def class_columns(
 ) -> dict[str, np.ndarray]:
     "Columns of predictions of classes: the predicted one, and its probability (NaN where the model has none)."
     predicted = np.asarray(model.predict(inputs), object)
-    probability = model.predict_proba(inputs).max(1) if hasattr(model, 'predict_proba') else np.full(len(predicted), np.nan)
+    probability = np.full(len(predicted), np.nan)
+    if hasattr(model, 'predict_proba'): probability = model.predict_proba(inputs).max(1)
     return dict(predicted=predicted, probability=probability)
 
 # %% ../../nbs/lab/00c_protocol.ipynb #1871c437
@@ -146,14 +142,20 @@ def model_rows(method: Method, cell: Cell, views: Views, model: Model) -> list[p
 @dataclass
 class Fitted:
     "What fitting methods on cells gives."
-    predictions: pd.DataFrame
-    seconds: dict[str, float] = field(default_factory=dict)   # a method, over all cells
-    models: dict[str, object] = field(default_factory=dict)   # the estimator of each method that was fitted last
-    history: list[dict] = field(default_factory=list)         # what training reports, by method, fold and seed
+    predictions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    seconds: dict[str, float] = field(default_factory=dict)  # a method, over all cells
+    models: dict[str, object] = field(default_factory=dict)  # the estimator of each method that was fitted last
+    history: list[dict] = field(default_factory=list)        # what training reports, by method, fold and seed
+
+    def note(self, name: str, cell: Cell, model: Model) -> None:
+        "Keep the estimator of a fitted method, and what its training reports."
+        about = dict(method=name, fold=cell.fold, seed=cell.seed)
+        self.history += [about | entry for entry in model.history]
+        if model.estimator is not None: self.models[name] = model.estimator
 
 # %% ../../nbs/lab/00c_protocol.ipynb #fb2aaad4
-def _fits(method: Method, methods: Sequence[Method], views: Views, cells: Sequence[Cell], work: Work) -> Iterable[tuple[Method, Cell, Model]]:
-    "(method, cell, model) of a method, or of all methods that are fitted in one stack with it."
+def _fits(method: Method, methods: Sequence[Method], views: Views, cells: Sequence[Cell], work: Work) -> Iterable:
+    "(method, cell, Model) of a method, or of all methods that are fitted in one stack with it."
     if method.stack is None: return ((method, cell, method.fit(views, cell, work)) for cell in cells)
     return method.stack([other for other in methods if other.stack is method.stack], views, cells, work)
 
@@ -162,23 +164,20 @@ def fit_methods(
     methods: Sequence[Method],
     views: Views,
     cells: Sequence[Cell],
-    work: Work | None = None,           # None: the quick profile's
-    make_rows: Callable = model_rows,   # (method, cell, views, model) → tables: a paper's variants come from here
+    work: Work | None = None,          # None: the quick profile's
+    make_rows: Callable = model_rows,  # (method, cell, views, model) → tables: a paper's variants come from here
 ) -> Fitted:
     "Fit methods on cells and apply them to the test rows, one method after the other."
     parts = []
-    fitted = Fitted(pd.DataFrame())
+    fitted = Fitted()
     for method in methods:
-        if method.name in fitted.seconds: continue   # fitted in a stack with an earlier one
+        if method.name in fitted.seconds: continue   # it was fitted in a stack with an earlier one
         started = time.perf_counter()
-        names = []
+        names = {method.name: None}                  # those of a stack share the time
         for member, cell, model in _fits(method, methods, views, cells, work or Work()):
-            names.append(member.name)
+            names[member.name] = None
             parts += make_rows(member, cell, views, model)
-            about = dict(method=member.name, fold=cell.fold, seed=cell.seed)
-            fitted.history += [about | entry for entry in model.history]
-            if model.estimator is not None: fitted.models[member.name] = model.estimator
-        share = (time.perf_counter() - started) / max(1, len(set(names)))
-        fitted.seconds |= dict.fromkeys(names or [method.name], share)
+            fitted.note(member.name, cell, model)
+        fitted.seconds |= dict.fromkeys(names, (time.perf_counter() - started) / len(names))
     if parts: fitted.predictions = pd.concat(parts, ignore_index=True)
     return fitted
