@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-COPIED = ['nbs', 'socialprof', 'settings.ini', 'setup.py', 'pyproject.toml', 'reports/results-quick.csv']
+COPIED = ['nbs', 'socialprof', 'settings.ini', 'setup.py', 'pyproject.toml', 'data/README.md', 'reports/results-quick.csv']
 AT_ONCE = min(2, os.cpu_count() or 1)
 LIMIT = 900     # seconds for one check
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import os, tempfile, tomllib
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
-from ..core.config import fingerprint, reports_dir, root, write_json
+from ..core.config import fingerprint, notebooks_dir, reports_dir, workspace, write_json
 from .results import (SIMULATED, checked, is_current, listed, notebook_path, paper_module, parameters_of,
                                     result_path, results_fingerprint, run_key, source_of)
 
@@ -31,7 +31,7 @@ class UsageError(ValueError):
 # %% ../../nbs/lab/03_batch.ipynb #69bb06b5
 def grids() -> dict:
     "Paper → profile → entries, as `nbs/grids.toml` has them."
-    with open(root() / 'nbs' / 'grids.toml', 'rb') as file: return tomllib.load(file)
+    with open(notebooks_dir() / 'grids.toml', 'rb') as file: return tomllib.load(file)
 
 # %% ../../nbs/lab/03_batch.ipynb #8ffe6050
 SAMPLE = 10_000  # rows of a large source that are read before a batch
@@ -276,6 +276,14 @@ def _all(runs: list[Planned], workers: int, bar: tqdm, **options) -> dict[str, t
             raise
     return outcome
 
+# %% ../../nbs/lab/03_batch.ipynb #5e545ffe
+def _settings() -> dict[str, str]:
+    "What every run of a batch finds in its environment: one thread, figures on its page, and the same folder to work in."
+    here = workspace()
+    place = {'SOCIALPROF_ROOT': str(here)} if here else {}
+    threads = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
+    return threads | place | dict(MPLBACKEND='module://matplotlib_inline.backend_inline')
+
 # %% ../../nbs/lab/03_batch.ipynb #53549d0b
 def run_batch(
     runs: list[Planned],
@@ -286,8 +294,7 @@ def run_batch(
     quiet: bool = False,
 ) -> dict[str, tuple[str, str]]:   # name → ('done' | 'failed', reason), of the runs that were not done before
     "Run what is not done; then the summaries."
-    always = dict(SOCIALPROF_ROOT=str(root()), MPLBACKEND='module://matplotlib_inline.backend_inline')  # pages show figures, whatever the shell says
-    os.environ.update({k: v for k, v in ENVIRONMENT.items() if k not in os.environ} | always)
+    os.environ.update(_settings())
     todo = [run for run in runs if force or not run.done]
     with tqdm(total=len(todo), disable=quiet, unit='run', desc='runs', smoothing=0, dynamic_ncols=True) as bar:
         outcome = _all(todo, workers, bar, engine=engine, force=force, wait=False)

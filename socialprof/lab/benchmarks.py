@@ -269,18 +269,18 @@ def write_benchmarks(
     quiet: bool = False,
     **parameters,   # of run_benchmarks
 ) -> Path:          # the page
-    "Run `nbs/lab/run_benchmarks.ipynb` and write its page, `benchmarks/run_benchmarks.html` in the reports."
+    "Run the notebook `lab/run_benchmarks` and write its page, `benchmarks/run_benchmarks.html` in the reports."
     import papermill
-    from socialprof.core.config import reports_dir, root
+    from socialprof.core.config import reports_dir
     from socialprof.lab.report import page
-    from socialprof.lab.results import checked, parameters_of
-    source, target = root() / 'nbs' / 'lab' / 'run_benchmarks.ipynb', reports_dir(reports) / 'benchmarks' / 'run_benchmarks.ipynb'
+    from socialprof.lab.results import checked, notebook_path, parameters_of
+    source = notebook_path('lab/run_benchmarks')
+    target = reports_dir(reports) / 'benchmarks' / 'run_benchmarks.ipynb'
     parameters = checked(parameters, parameters_of(source), 'run_benchmarks')
     _check(parameters)
-    parameters |= {name: str(Path(parameters[name]).resolve()) for name in ('file', 'labels') if parameters[name]}   # the notebook runs in another folder
     target.parent.mkdir(parents=True, exist_ok=True)
     with kernel_settings() as config:
-        papermill.execute_notebook(source, target, parameters=parameters, kernel_name='python3', cwd=str(root()), config=config, progress_bar=not quiet)
+        papermill.execute_notebook(source, target, parameters=parameters, kernel_name='python3', config=config, progress_bar=not quiet)
     target.with_suffix('.html').write_text(page(target, ''), encoding='utf-8')
     return target.with_suffix('.html')
 

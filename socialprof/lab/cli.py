@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 import inspect, json, os
 import typer
-from ..core.config import raw_dir, root
+from ..core.config import raw_dir, shipped
 
 # %% ../../nbs/lab/05_cli.ipynb #0e61a69d
 app = typer.Typer(help='Social-media papers re-run, and whether their claims survive an honest test.', no_args_is_help=True,
@@ -21,22 +21,25 @@ app = typer.Typer(help='Social-media papers re-run, and whether their claims sur
 data_app = typer.Typer(help='Simulate, check and describe data in the papers\' formats.', no_args_is_help=True)
 app.add_typer(data_app, name='data')
 
-Reports = Annotated[str | None, typer.Option('--reports', help='Folder for results; default: reports/ in the clone.')]
+_REPORTS = 'Folder for results; default: reports/ of the clone, outside of one of the working directory.'
+Reports = Annotated[str | None, typer.Option('--reports', help=_REPORTS)]
 Profile = Annotated[str, typer.Option(help='quick, standard or paper.')]
 Source = Annotated[str, typer.Option(help="'simulated', or a folder of real files.")]
 Quiet = Annotated[bool, typer.Option('--quiet', help='No progress bar.')]
 Set = Annotated[list[str] | None, typer.Option('--set', help='name=value; again for more.')]
 Online = Annotated[bool, typer.Option('--online', help='Models may be fetched from the hub.')]
 
+# %% ../../nbs/lab/05_cli.ipynb #ff68c16b
 @contextmanager
 def _plain_errors():
-    "Errors that are the user's to mend: the message alone. Wrong names and values end with 2, refused data and missing weights with 1."
+    "The message alone of errors that users can mend. Wrong names and values end with 2, refused data and missing parts with 1."
     import warnings
+    from socialprof.core.config import MissingPackage
     from socialprof.core.formats import FormatError
     from socialprof.lab.batch import UsageError
     warnings.showwarning = lambda message, *place, **more: typer.echo(f'note: {message}', err=True)
     try: yield
-    except FormatError as problem: _stop(problem, 1)
+    except (FormatError, MissingPackage) as problem: _stop(problem, 1)
     except (UsageError, LookupError, TypeError, ValueError) as problem: _stop(problem, 2)
     except OSError as problem: _stop(problem, 1)
 
@@ -142,7 +145,7 @@ def get(paper: str):
     "Where a paper's real corpus comes from, on what terms, and where to put it."
     with _plain_errors():
         _, paper, _ = _data(paper)
-        text = (root() / 'data' / 'README.md').read_text(encoding='utf-8')
+        text = shipped('data', 'README.md').read_text(encoding='utf-8')
         sections = {part.splitlines()[0].strip().lower(): part for part in text.split('\n## ')[1:]}
         typer.echo('## ' + next(part for title, part in sections.items() if title.startswith(paper)))
 

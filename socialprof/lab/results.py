@@ -16,7 +16,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 import ast, json, platform, re, resource, subprocess, sys, time
 import pandas as pd
-from ..core.config import atomic_path, fingerprint, read_json, reports_dir, root, write_json
+from ..core.config import (atomic_path, fingerprint, notebooks_dir, package_dir, read_json, reports_dir, workspace,
+                                    write_json)
 from ..core.models import MissingWeights, find
 from .intervals import estimates
 from .predictions import joined
@@ -41,10 +42,11 @@ def notebook_path(
     name: str,  # 'influencer/run_reshape': its place below nbs, without the ending
 ) -> Path:
     "The notebook of that name; an unknown one is refused with the names there are."
-    path = root() / 'nbs' / f'{name}.ipynb'
+    folder = notebooks_dir()
+    path = folder / f'{name}.ipynb'
     if path.is_file(): return path
-    known = sorted(p.relative_to(root() / 'nbs').with_suffix('').as_posix() for p in (root() / 'nbs').glob('*/run_*.ipynb'))
-    raise LookupError(f'no notebook {name!r} below nbs; there are: {", ".join(known)}')
+    names = sorted(p.relative_to(folder).with_suffix('').as_posix() for p in folder.glob('*/run_*.ipynb'))
+    raise LookupError(f'no notebook {name!r} in {folder}; there are: {", ".join(names)}')
 
 # %% ../../nbs/lab/00h_results.ipynb #603342d0
 def _code_cells(path: Path) -> list[dict]:
@@ -93,7 +95,7 @@ def code_fingerprint(
     summary: bool = False,     # does the run read claims, too?
 ) -> str:
     "Hash of the modules that a run of this paper may use: core, learn, the measuring part of lab, and its own."
-    package, apart = root() / 'socialprof', {'claims.py', 'predict.py', 'submission.py'}
+    package, apart = package_dir(), {'claims.py', 'predict.py', 'submission.py'}
     files = [p for room in ('core', 'learn', paper) for p in sorted((package / room).glob('*.py')) if summary or p.name not in apart]
     measuring = ['predictions', 'curves', 'metrics', 'intervals', 'breakdown', 'results', *(['ledger'] if summary else [])]
     files += [package / 'lab' / f'{name}.py' for name in measuring]
@@ -124,8 +126,8 @@ def paper_module(
     name: str,   # 'data', 'claims', 'predict'
 ):
     "A paper's module. Papers are known by their folder's name, so that the laboratory imports none of them before it is asked."
-    known = sorted(p.parent.name for p in (root() / 'socialprof').glob('*/claims.py'))
-    if paper not in known: raise LookupError(f'no paper {paper!r}; there are: {", ".join(known)}')
+    papers = sorted(path.parent.name for path in package_dir().glob('*/claims.py'))
+    if paper not in papers: raise LookupError(f'no paper {paper!r}; there are: {", ".join(papers)}')
     return import_module(f'socialprof.{paper}.{name}')
 
 # %% ../../nbs/lab/00h_results.ipynb #a1afa9ee
@@ -170,11 +172,17 @@ def versions() -> dict[str, str]:
     return {'python': platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
 
 # %% ../../nbs/lab/00h_results.ipynb #0d77b2b5
+def _git(*words: str) -> str:
+    "What git answers in the folder that one works in; empty outside of git, and without git."
+    try: answer = subprocess.run(['git', '-C', str(workspace()), *words], capture_output=True, text=True)
+    except OSError: return ''
+    return '' if answer.returncode else answer.stdout.strip()
+
+# %% ../../nbs/lab/00h_results.ipynb #dda4bd3d
 def commit() -> str:
-    "The clone's commit, with `+` when files differ from it; empty outside of git."
-    def git(*words): return subprocess.run(['git', '-C', str(root()), *words], capture_output=True, text=True)
-    head = git('rev-parse', '--short=12', 'HEAD')
-    return '' if head.returncode else head.stdout.strip() + ('+' if git('status', '--porcelain', '-uno').stdout.strip() else '')
+    "The commit of the clone or initialised folder in use, with `+` when files differ from it; empty outside of git."
+    head = _git('rev-parse', '--short=12', 'HEAD') if workspace() else ''
+    return head + '+' if head and _git('status', '--porcelain', '-uno') else head
 
 # %% ../../nbs/lab/00h_results.ipynb #3ba67c1b
 def results_fingerprint(
