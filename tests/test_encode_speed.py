@@ -1,13 +1,17 @@
 """The tuned encoder: the same bits whatever the batch, a guard that refuses, a choice that is kept; cores are shared."""
 import os, subprocess, sys
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
-from socialprof.core import encode as module, tune
-from socialprof.core.encode import Encoder, cores, encode, encode_to, in_threads, recipe, settle
+from socialprof.core import engines, tune
+from socialprof.core.config import cache_dir
+from socialprof.core.encode import Encoder, encode, encode_to
+from socialprof.core.engines import cores, in_threads
 from socialprof.core.models import find, tiny
+from socialprof.core.recipe import recipe, settle
 
 HAS_OPENVINO = find_spec('openvino') is not None
 needs_openvino = pytest.mark.skipif(not HAS_OPENVINO, reason='OpenVINO is not installed')
@@ -44,8 +48,8 @@ def test_the_same_bits_whatever_the_batch(model, crowd, precision):
 def test_the_same_bits_on_one_core_or_two(model, crowd, precision, monkeypatch):
     found = []
     for threads in (1, 2):
-        monkeypatch.setattr(module.torch, 'get_num_threads', lambda threads=threads: threads)
-        monkeypatch.setattr(module.os, 'cpu_count', lambda: 2)
+        monkeypatch.setattr(engines.torch, 'get_num_threads', lambda threads=threads: threads)
+        monkeypatch.setattr(engines.os, 'cpu_count', lambda: 2)
         found.append(encode(crowd, model, store=False, precision=precision, batch_tokens=200))
     assert (found[0] == found[1]).all()
 
@@ -58,7 +62,7 @@ def test_openvino_reads_the_same_recipe(model, crowd, asked):
 
 
 def test_without_openvino_there_is_a_plain_error_and_a_choice(model, monkeypatch):
-    monkeypatch.setattr(tune, 'find_spec', lambda name: None)
+    monkeypatch.setattr(engines, 'find_spec', lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'socialprof\[fast\]'"):
         encode(['gm'], model, store=False, precision='openvino-bf16', instruction='never converted before: ')
     weights = find(model)
@@ -73,7 +77,7 @@ def test_the_choice_is_made_once_kept_and_part_of_the_key(model, monkeypatch):
     chosen = tune.choice(find(model), settle(recipe(find(model).path)))['precision']
     assert (encode(['gm frens'], model, precision='auto') == first).all() and (encode(['gm frens'], model, precision=chosen) == first).all()
     assert len(made) <= 1 and chosen in tune.candidates() and chosen in set(tune.choices().precision)
-    spaces = lambda: len(list(module.cache_dir('vectors').iterdir()))
+    spaces = lambda: len(list(cache_dir('vectors').iterdir()))
     before = spaces()
     monkeypatch.setenv('SOCIALPROF_PRECISION', 'bf16' if chosen == 'fp32' else 'fp32')
     encode(['gm frens'], model, precision='auto')
@@ -85,14 +89,14 @@ def test_the_choice_is_made_once_kept_and_part_of_the_key(model, monkeypatch):
 
 def test_the_guard_refuses(model, monkeypatch):
     "A way that is fast and wrong, and one whose vectors depend on the batch, are not chosen; one that does not work is told."
-    weights, working = find(model), module._computer
+    weights, working = find(model), engines.computer
     def computer(weights, settings, left_out, threads):
-        compute = working(weights, module.replace(settings, precision='fp32'), left_out, threads)
+        compute = working(weights, replace(settings, precision='fp32'), left_out, threads)
         if settings.precision == 'bf16': return lambda ids, mask: np.roll(compute(ids, mask), 1, axis=1)
         if settings.precision == 'int8': return lambda ids, mask: compute(ids, mask) * (1 + 1e-3 * len(ids))
         if settings.precision == 'openvino-fp32': raise RuntimeError('no such operation')
         return compute
-    monkeypatch.setattr(module, '_computer', computer)
+    monkeypatch.setattr(engines, 'computer', computer)
     monkeypatch.setattr(tune, 'candidates', lambda: ['fp32', 'bf16', 'int8', 'openvino-fp32'])
     told = tune.tune(weights, settle(recipe(weights.path)), tune.probe(24))
     ways = told['ways']
@@ -101,7 +105,7 @@ def test_the_guard_refuses(model, monkeypatch):
 
 
 def test_cores_are_shared_between_processes():
-    program = ('import sys\nfrom socialprof.core.encode import cores\nwith cores(10**6) as held:\n    print(held, flush=True)\n    sys.stdin.read()')
+    program = ('import sys\nfrom socialprof.core.engines import cores\nwith cores(10**6) as held:\n    print(held, flush=True)\n    sys.stdin.read()')
     start = lambda: subprocess.Popen([sys.executable, '-c', program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     one = start()
     assert int(one.stdout.readline()) == os.cpu_count()

@@ -1,6 +1,7 @@
 """The rules of the house: which way imports go, what a notebook may hold, what must not be in the repository."""
 import ast, json, re, subprocess
 from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,37 @@ def test_arrows(path):
     rooms = {p.name for p in (ROOT / 'socialprof').iterdir() if p.is_dir()}
     wrong = sorted('.'.join(name) for name in ours if name[1] in rooms - allowed)
     assert not wrong, f'{_id(path)} may import from {sorted(allowed)} only, but imports {wrong}'
+
+
+def imported_modules(path: Path) -> set[str]:
+    "Modules of socialprof that a module imports, inside functions too."
+    modules = {'.'.join(p.relative_to(ROOT).with_suffix('').parts) for p in MODULES}
+    names = imports(path, ast.walk(ast.parse(path.read_text(encoding='utf-8'))))
+    return {prefix for name in names for n in range(len(name)) if (prefix := '.'.join(name[:n + 1])) in modules}
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    "Modules that import each other, from the first back to the first; empty if there are none."
+    try: TopologicalSorter(graph).prepare()
+    except CycleError as error: return error.args[1]
+    return []
+
+def test_circles_are_noticed():
+    assert circle({'a': {'b'}, 'b': {'c'}, 'c': {'a'}, 'd': {'a'}}) and circle({'a': {'a'}})
+    assert not circle({'a': {'b', 'c'}, 'b': {'c'}})
+    assert imported_modules(ROOT / 'socialprof' / 'core' / 'encode.py') >= {'socialprof.core.engines', 'socialprof.core.store'}
+
+def test_no_circle_of_imports():
+    "No module reaches itself by imports, those inside functions included."
+    graph = {'.'.join(path.relative_to(ROOT).with_suffix('').parts): imported_modules(path) for path in MODULES}
+    assert not (found := circle(graph)), f'these import each other: {" <- ".join(found)}; let one of them stand on the others'
+
+
+@each(MODULES)
+def test_no_private_names_from_other_modules(path):
+    "What another module needs has a name without an underscore."
+    found = sorted('.'.join(name) for name in imports(path, ast.walk(ast.parse(path.read_text(encoding='utf-8'))))
+                   if name[0] == 'socialprof' and name[-1].startswith('_') and name[-1] != '__version__')
+    assert not found, f'{_id(path)} imports {found}: give them a public name, `#| exporti` where it is not for users'
 
 
 @each(MODULES)

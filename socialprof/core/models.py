@@ -427,7 +427,7 @@ def write_pooling(
     prompts: dict[str, str] | None = None, # name → text put in front
     include_prompt: bool = True,           # False: the prompt's tokens stay out of the pooling, as in InstructOR
 ) -> None:
-    "Write the files by which sentence-transformers (and `core.encode`) know a folder's pooling and prompts."
+    "Write the files by which sentence-transformers (and `core.recipe`) know a folder's pooling and prompts."
     names = {'cls': 'cls_token', 'max': 'max_tokens', 'mean': 'mean_tokens', 'lasttoken': 'lasttoken'}
     modules = [('', 'Transformer'), ('1_Pooling', 'Pooling'), *([('2_Normalize', 'Normalize')] if normalise else [])]
     write_json(folder / 'modules.json', [{'idx': i, 'name': str(i), 'path': path, 'type': f'sentence_transformers.models.{kind}'}

@@ -34,7 +34,7 @@ from torch.utils.data import Dataset, Sampler
 from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from ..core.config import atomic_path, cache_dir, fingerprint, read_json, write_json
-from ..core.encode import pool
+from ..core.engines import pool
 from ..core.models import MINILM, find, load_classifier, quiet
 from ..core.text import check_texts, whole_characters
 
