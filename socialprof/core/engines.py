@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from .config import cache_dir, fingerprint
+from .config import MissingPackage, cache_dir, fingerprint
 from .models import Weights, load_encoder, quiet
 from .recipe import PRECISIONS, Settings, identity
 from .text import whole_characters
@@ -288,9 +288,8 @@ def graph(
     settings: Settings,  # as `settle` makes them
     left_out: int = 0,   # leading tokens that are read but not pooled
 ) -> Path:
-    "The model as an OpenVINO graph on disk, converted if it is not there; ModuleNotFoundError without OpenVINO."
-    if not has_openvino():
-        raise ModuleNotFoundError(f"precision {settings.precision!r} needs OpenVINO: pip install 'socialprof[fast]'")
+    "The model as an OpenVINO graph on disk, converted if it is not there; MissingPackage without OpenVINO."
+    if not has_openvino(): raise MissingPackage('openvino', 'fast')
     folder = _graph_folder(weights, settings, left_out)
     with FileLock(folder.with_suffix('.lock')):
         if (folder / 'model.xml').exists(): return folder / 'model.xml'

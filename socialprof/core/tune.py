@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from filelock import FileLock
 
-from .config import cache_dir, fingerprint, read_json, write_json
+from .config import MissingPackage, cache_dir, fingerprint, read_json, write_json
 from .engines import BATCH, candidates, has_openvino, library_versions, vectors_of
 from .models import Weights
 from .recipe import PRECISIONS, Settings, identity
@@ -183,7 +183,7 @@ def tune(
     _add_times(rows, texts[:48], weights, settings)
     best, speedup = _fastest(rows)
     batch_tokens = _best_batch(texts, weights, replace(settings, precision=best))
-    missing = [] if has_openvino() else ["OpenVINO is not installed: pip install 'socialprof[fast]'"]
+    missing = [] if has_openvino() else [str(MissingPackage('openvino', 'fast'))]
     return dict(model=weights.model, precision=best, batch_tokens=batch_tokens, speedup=speedup, ways=rows,
                 limits=LIMITS, missing=missing, host=host(), seconds=round(time.perf_counter() - started, 1))
 

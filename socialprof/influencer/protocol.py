@@ -13,9 +13,10 @@ from functools import cached_property
 import time
 import numpy as np
 import pandas as pd
-from ..core.encode import encode, recipe
+from ..core.encode import encode
 from ..core.folds import Cell, folds
 from ..core.models import folder
+from ..core.recipe import recipe
 from ..core.text import EmptyReport, Rules, normalise_all
 from .baselines import METHODS
 from .data import Task, profiles

@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core.encode import PRECISIONS, WIDTH, encode, padding, token_lengths
+from ..core.encode import encode, token_lengths
+from ..core.engines import WIDTH, padding
 from ..core.models import MINILM, find, quiet
+from ..core.recipe import PRECISIONS
 from ..core.store import read_vectors, store_vectors, text_keys
 from ..core.tune import TOPICS, agreement, host
 from .batch import kernel_settings
