@@ -23,7 +23,8 @@ reports = \'\''''
 WORK = '''import os, time
 import numpy as np
 import pandas as pd
-from socialprof.lab.results import Run
+from socialprof.lab.protocol import Fitted
+from socialprof.lab.run import Run
 run = Run('influencer/run_toy', globals())
 if log: open(log, 'a').write(f'{task}{fold}\\n')
 time.sleep(pause)
@@ -33,7 +34,7 @@ END = '''rng = np.random.default_rng([seed, fold + 1])
 y = np.repeat(['nano', 'mega'], 20)
 table = pd.DataFrame(dict(method='toy', split='cv', fold=fold, seed=seed, unit=[f'u{fold}-{i}' for i in range(40)], y=y,
                           predicted=np.where(rng.random(40) < .7, y, 'nano')))
-result = run.finish(table, {'toy': 1.})'''
+result = run.finish(Fitted(table, {'toy': 1.}))'''
 GRID = '''[influencer]
 title = "toy"
 [[influencer.quick]]

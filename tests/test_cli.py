@@ -50,8 +50,8 @@ def test_predict_writes_a_checked_submission(socialprof, folder, tmp_path):
     from socialprof.influencer.protocol import Views
     frame, task = load('intent', folder)
     training = frame[frame.split == 'train'].reset_index(drop=True)
-    views = Views(training, task, 'none')
-    save_model(tmp_path / 'model', CharLogistic().fit(list(views.text), list(training.label)), 'text', views, 'char-logistic')
+    views = Views(training, task)
+    save_model(tmp_path / 'model', CharLogistic().fit(list(views.texts), list(training.label)), 'char-logistic', views)
     unlabelled = tmp_path / 'unlabelled'
     unlabelled.mkdir()
     (unlabelled / 'test_text.json').write_bytes((folder / 'test_text.json').read_bytes())

@@ -10,7 +10,7 @@ __all__ = ['ALIASES', 'INFLUENCER', 'INTEREST', 'INTENT', 'PAPER_CLASSES', 'TASK
            'posts_in_test', 'simulate', 'load', 'tasks_in', 'source_info', 'counted', 'describe']
 
 # %% ../../nbs/influencer/00_data.ipynb #a2daa35e
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 import re, warnings
 
@@ -19,18 +19,17 @@ import pandas as pd
 from scipy.stats import betabinom
 
 from ..core.config import fingerprint, folder_fingerprint, write_json
-from ..core.formats import Problems, check_keys, near, read_json, read_jsonl, shown, write_jsonl
+from ..core.formats import Problems, check_keys, near, one_of, read_json, read_jsonl, shown, write_jsonl
 from ..core.synth import profiles as synthetic_profiles
 from ..core.text import Rules, normalise_all
+from ..lab import protocol
 
 # %% ../../nbs/influencer/00_data.ipynb #9e069aa7
 @dataclass(frozen=True)
-class Task:
-    "A way to sort users into classes."
-    name: str                     # 'profiling', 'interest', 'intent' or 'custom'
-    labels: tuple[str, ...]       # the official class strings, in the order of tables and matrices
-    definitions: dict[str, str]   # label → what it means, one or two sentences
-    instructions: tuple[str, str] # InstructOR's instruction for a profile, and for a definition
+class Task(protocol.Task):
+    "A way to sort users into classes: the official class strings, and what the methods are told of them."
+    definitions: dict[str, str] = field(default_factory=dict)  # label → what it means, one or two sentences
+    instructions: tuple[str, str] = ('', '')                   # InstructOR's instruction for a profile, and for a definition
     @property
     def key(self) -> str:
         "The official name, which submissions and evaluations carry: subtask1 …; 'custom' for custom."
@@ -85,23 +84,27 @@ INTENT = {
 # %% ../../nbs/influencer/00_data.ipynb #1a7e55db
 PAPER_CLASSES = 'nano micro macro mega non-influencer'  # as the paper's prompt has them
 
-TASKS: dict[str, Task] = {
-    'profiling': Task('profiling', tuple(INFLUENCER), INFLUENCER, _instructions(
-        'cryptocurrency Tweet posts for profiling their authors', PAPER_CLASSES, 'cryptocurrency influencers')),
-    'interest': Task('interest', tuple(INTEREST), INTEREST, _instructions(
-        'cryptocurrency Tweet posts for profiling the interest of their authors', ', '.join(INTEREST), 'cryptocurrency interests')),
-    'intent': Task('intent', tuple(INTENT), INTENT, _instructions(
-        'cryptocurrency Tweet posts for profiling the intent of their authors', ', '.join(INTENT), 'cryptocurrency intents')),
-}
+def _task(name: str, classes: dict[str, str], posts: str, names: str, what: str) -> Task:
+    "A task of the paper, its classes with their definitions and its two instructions."
+    return Task(name, tuple(classes), definitions=classes, instructions=_instructions(posts, names, what))
 
+# %% ../../nbs/influencer/00_data.ipynb #98523961
+TASKS: dict[str, Task] = {task.name: task for task in (
+    _task('profiling', INFLUENCER, 'cryptocurrency Tweet posts for profiling their authors', PAPER_CLASSES, 'cryptocurrency influencers'),
+    _task('interest', INTEREST, 'cryptocurrency Tweet posts for profiling the interest of their authors', ', '.join(INTEREST),
+          'cryptocurrency interests'),
+    _task('intent', INTENT, 'cryptocurrency Tweet posts for profiling the intent of their authors', ', '.join(INTENT),
+          'cryptocurrency intents'))}
+
+# %% ../../nbs/influencer/00_data.ipynb #d7919753
 def custom_task(
     labels,            # class strings, in the order wanted
     definitions=None,  # label → what it means; None = the class name is all that is known
 ) -> Task:
     "A task with classes of your own."
     definitions = definitions or {label: f'Posts by a user of the class "{label}".' for label in labels}
-    return Task('custom', tuple(labels), dict(definitions), _instructions(
-        'Tweet posts for profiling their authors', ', '.join(labels), 'class'))
+    instructions = _instructions('Tweet posts for profiling their authors', ', '.join(labels), 'class')
+    return Task('custom', tuple(labels), definitions=dict(definitions), instructions=instructions)
 
 TASKS['custom'] = custom_task(('bull', 'bear', 'bystander'))
 
@@ -284,10 +287,10 @@ def task_of(
     task: str | Task,                  # a name, an official name, or a task already made
     folder: str | Path | None = None,  # for 'custom': the source folder whose classes it has
 ) -> Task:
-    "A task by its name; ValueError names the names there are, FormatError what is wrong with a custom folder."
+    "A task by its name; LookupError names the names there are, FormatError what is wrong with a custom folder."
     if isinstance(task, Task): return task
     name = ALIASES.get(task, task)
-    if name not in TASKS: raise ValueError(f'{task!r} is no task: expected one of {", ".join([*TASKS, *ALIASES])}')
+    if name not in TASKS: one_of('task', task, [*TASKS, *ALIASES])
     return read_task(folder, name)[1] if name == 'custom' and folder is not None else TASKS[name]
 
 # %% ../../nbs/influencer/00_data.ipynb #43a30183
@@ -443,11 +446,12 @@ def load(
     task: str,                           # 'profiling', 'interest', 'intent', 'custom' or an official name
     source: str | Path = 'simulated',    # or a folder of real files
     seed: int = 0,                       # of the simulation
+    users_per_label: int = 0,            # simulated training users of a class; 0: as many as published
     **effects,                           # arguments of `simulate`; a folder is what it is, they do nothing to it
 ) -> tuple[pd.DataFrame, Task]:
     "Frame and task from a source; with 'custom' and a folder the classes are the folder's."
     if str(source) != 'simulated': return read_task(source, task)
-    return simulate(task, seed, **effects), task_of(task)
+    return simulate(task, seed, users_per_label=users_per_label or None, **effects), task_of(task)
 
 # %% ../../nbs/influencer/00_data.ipynb #5e86ef00
 EFFECTS = dict(topic=1., style=1., count=1.)  # the planted effects of `simulate`, and their usual strength

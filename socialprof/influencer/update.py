@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ..core.formats import one_of
 from ..core.models import MINILM, in_folder, in_hub_cache, in_package
 from ..learn.peft import FineTuner
+from ..lab.protocol import of_profile
 
 # %% ../../nbs/influencer/02_update.ipynb #99c96756
 @dataclass(frozen=True)
@@ -39,18 +41,19 @@ SETTINGS: dict[str, Setting] = {setting.method: setting for setting in (
 
 # %% ../../nbs/influencer/02_update.ipynb #17c7290e
 PROFILES = {  # what a profile changes: models, and how much work
+    'notebook': dict(epochs=5, max_length=64, precision='auto', body_dropout=0., part_tokens=2048),
     'quick': dict(epochs=5, max_length=64, precision='auto', body_dropout=0., part_tokens=2048),
     'standard': dict(epochs=10, max_length=128, precision='auto', part_tokens=2048),
     'paper': dict(epochs=10, precision='auto', part_tokens=2048),
 }
 
-def _known(name: str) -> Setting:
-    "The setting of that name, ours or the paper's."
+# %% ../../nbs/influencer/02_update.ipynb #14f2bc0b
+def _row(name: str) -> Setting:
+    "The setting of that name, ours or the paper's; LookupError for a name that is none, or that is two."
     if name in SETTINGS: return SETTINGS[name]
     readings = [method for method, setting in SETTINGS.items() if setting.paper == name]
-    if len(readings) == 1: return SETTINGS[readings[0]]
-    told = f'has two readings: {" or ".join(map(repr, readings))}' if readings else f'is none of {", ".join(map(repr, SETTINGS))}'
-    raise ValueError(f'setting {name!r} {told}')
+    if len(readings) > 1: raise LookupError(f'setting {name!r} has two readings: {" or ".join(map(repr, readings))}')
+    return SETTINGS[readings[0] if readings else one_of('setting', name, SETTINGS)]
 
 # %% ../../nbs/influencer/02_update.ipynb #ed48464b
 def setting(
@@ -58,13 +61,13 @@ def setting(
     profile: str = 'quick', # 'paper' takes the paper's model, the others its stand-in
     **changes,             # settings of FineTuner that shall differ
 ) -> FineTuner:
-    "An untrained FineTuner for a row of the paper. ValueError: unknown name or profile, or no stand-in."
-    row = _known(name)
-    if profile not in PROFILES: raise ValueError(f'profile {profile!r} is none of {", ".join(map(repr, PROFILES))}')
+    "An untrained FineTuner for a row of the paper. LookupError: unknown name or profile; ValueError: no stand-in."
+    row = _row(name)
+    work = of_profile(PROFILES, profile)
     model = row.model if profile == 'paper' else row.stand_in
     if 'model' not in changes and model is None:
-        raise ValueError(f"{row.method!r}: no small model stands in for {row.model}; run it with profile 'paper' or name a model")
-    work = PROFILES[profile]
+        remedy = "run it with profile 'paper' or name a model"
+        raise ValueError(f"{row.method!r}: no small model stands in for {row.model}; {remedy}")
     length = min(row.max_length, work.get('max_length', row.max_length))
     return FineTuner(**dict(model=model, tuning=row.tuning) | work | dict(max_length=length) | changes)
 

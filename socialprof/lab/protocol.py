@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Task', 'task_named', 'Views', 'Model', 'Method', 'Work', 'of_profile', 'methods_named', 'label_columns',
-           'class_columns', 'rows_of', 'model_rows', 'Fitted', 'fit_methods']
+           'class_columns', 'rows_of', 'model_rows', 'Fitted', 'renamed', 'together', 'fit_methods']
 
 # %% ../../nbs/lab/00c_protocol.ipynb #301d8c2d
 from collections.abc import Callable, Iterable, Sequence
@@ -152,6 +152,29 @@ class Fitted:
         about = dict(method=name, fold=cell.fold, seed=cell.seed)
         self.history += [about | entry for entry in model.history]
         if model.estimator is not None: self.models[name] = model.estimator
+
+# %% ../../nbs/lab/00c_protocol.ipynb #58b2ef0a
+def renamed(
+    self: Fitted,
+    suffix: str,  # such as ' | one post'
+) -> Fitted:
+    "The same with something behind the methods' names; models keep their method's own name."
+    predictions = self.predictions.assign(method=self.predictions.method + suffix)
+    return Fitted(
+        predictions, {f'{name}{suffix}': value for name, value in self.seconds.items()}, self.models, self.history
+    )
+
+Fitted.renamed = renamed
+
+# %% ../../nbs/lab/00c_protocol.ipynb #ea338435
+def together(parts: Sequence[Fitted]) -> Fitted:
+    "What was fitted in several calls, in one."
+    whole = Fitted(pd.concat([part.predictions for part in parts], ignore_index=True))
+    for part in parts:
+        whole.seconds |= part.seconds
+        whole.models |= part.models
+        whole.history += part.history
+    return whole
 
 # %% ../../nbs/lab/00c_protocol.ipynb #fb2aaad4
 def _fits(method: Method, methods: Sequence[Method], views: Views, cells: Sequence[Cell], work: Work) -> Iterable:
