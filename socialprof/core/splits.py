@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
-from .folds import Cell, Fold, capped, drawn
+from .folds import Cell, capped, drawn
 from .formats import one_of
 
 # %% ../../nbs/core/04a_splits.ipynb #9ab0212f
