@@ -8,7 +8,9 @@ here = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
 parser.read(here / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
-extras = {name: cfg[f"{name}_requirements"].split() for name in ("weights", "fast", "dev")}
+extras = {key.removesuffix("_requirements"): cfg[key].split() for key in cfg if key.endswith("_requirements")}
+# what the package reads where there is no clone: folder -> files; in the wheel they lie below socialprof/share
+shipped = {"nbs": ["grids.toml", "*/run_*.ipynb", "*/*_story.ipynb"], "data": ["README.md"]}
 
 setup(
     name=cfg["lib_name"],
@@ -21,8 +23,10 @@ setup(
     url=cfg["git_url"],
     license="Apache-2.0",
     keywords=cfg["keywords"],
-    packages=find_packages(include=["socialprof", "socialprof.*"]),
-    include_package_data=True,
+    packages=[*find_packages(include=["socialprof", "socialprof.*"]), *(f"socialprof.share.{folder}" for folder in shipped)],
+    package_dir={f"socialprof.share.{folder}": folder for folder in shipped},
+    package_data={f"socialprof.share.{folder}": files for folder, files in shipped.items()},
+    include_package_data=False,
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require=extras,

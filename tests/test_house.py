@@ -210,7 +210,7 @@ def test_no_package_host():
 
 def test_top_level():
     "The house as its plan has it; what git ignores is not looked at."
-    wanted = {'nbs', 'socialprof', 'settings.ini', 'setup.py', 'data', 'reports', 'README.md', 'Makefile', 'pyproject.toml', 'LICENSE',
+    wanted = {'nbs', 'socialprof', 'settings.ini', 'setup.py', 'MANIFEST.in', 'data', 'reports', 'README.md', 'Makefile', 'pyproject.toml', 'LICENSE',
               'CONTRIBUTING.md', 'CITATION.cff', '.gitignore', '.ci', 'docs', 'tests'}
     extra = {p.relative_to(ROOT).parts[0] for p in tracked()} - wanted
     assert not extra, f'not part of the top level: {sorted(extra)}'
