@@ -37,8 +37,7 @@ table = pd.DataFrame(dict(method='toy', split='cv', fold=fold, seed=seed, unit=[
 result = run.finish(Fitted(table, {'toy': 1.}))'''
 GRID = '''[influencer]
 title = "toy"
-[[influencer.quick]]
-notebook = "run_toy"
+[influencer.quick.run_toy]
 task = ["profiling", "intent"]
 fold = [0, 1, 2, 3]
 '''

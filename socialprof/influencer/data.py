@@ -29,7 +29,7 @@ from ..lab import protocol
 class Task(protocol.Task):
     "A way to sort users into classes: the official class strings, and what the methods are told of them."
     definitions: dict[str, str] = field(default_factory=dict)  # label → what it means, one or two sentences
-    instructions: tuple[str, str] = ('', '')                   # InstructOR's instruction for a profile, and for a definition
+    instructions: tuple[str, str] = ('', '')                   # InstructOR's, for a profile and for a definition
     @property
     def key(self) -> str:
         "The official name, which submissions and evaluations carry: subtask1 …; 'custom' for custom."
@@ -90,9 +90,10 @@ def _task(name: str, classes: dict[str, str], posts: str, names: str, what: str)
 
 # %% ../../nbs/influencer/00_data.ipynb #98523961
 TASKS: dict[str, Task] = {task.name: task for task in (
-    _task('profiling', INFLUENCER, 'cryptocurrency Tweet posts for profiling their authors', PAPER_CLASSES, 'cryptocurrency influencers'),
-    _task('interest', INTEREST, 'cryptocurrency Tweet posts for profiling the interest of their authors', ', '.join(INTEREST),
-          'cryptocurrency interests'),
+    _task('profiling', INFLUENCER, 'cryptocurrency Tweet posts for profiling their authors', PAPER_CLASSES,
+          'cryptocurrency influencers'),
+    _task('interest', INTEREST, 'cryptocurrency Tweet posts for profiling the interest of their authors',
+          ', '.join(INTEREST), 'cryptocurrency interests'),
     _task('intent', INTENT, 'cryptocurrency Tweet posts for profiling the intent of their authors', ', '.join(INTENT),
           'cryptocurrency intents'))}
 

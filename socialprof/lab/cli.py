@@ -61,16 +61,17 @@ def _pairs(words: list[str] | None) -> dict[str, str]:
 @app.command('list')
 def list_papers():
     "Papers, tasks and how many runs each profile has."
-    from socialprof.lab.batch import PROFILES, grids, points
+    from socialprof.lab.grids import PROFILES, entries, grids, points
     from socialprof.lab.results import paper_module
     with _plain_errors():
-        for paper, profiles in grids().items():
-            typer.echo(f"{paper}: {profiles.get('title', '')}")
+        for paper, grid in grids().items():
+            typer.echo(f"{paper}: {grid.get('title', '')}")
             typer.echo(f"  tasks: {', '.join(paper_module(paper, 'data').TASKS)}")
             for profile in PROFILES:
-                runs = [point for entry in profiles.get(profile, []) for point in points(entry)]
-                counts = Counter(point['notebook'] for point in runs if point.get('task') != 'custom')
-                typer.echo(f'  {profile}: ' + ', '.join(f'{n} × {name}' for name, n in counts.items()))
+                pairs = entries(paper, grid, profile)
+                runs = [(notebook, point) for notebook, entry in pairs for point in points(entry)]
+                counts = Counter(notebook.split('/')[1] for notebook, point in runs if point.get('task') != 'custom')
+                typer.echo(f'  {profile}: ' + ', '.join(f'{count} × {name}' for name, count in counts.items()))
 
 # %% ../../nbs/lab/05_cli.ipynb #c3fa577d
 def _show_plan(runs, summaries):
@@ -116,7 +117,8 @@ def run(
 @app.command()
 def report(profile: Profile = 'quick', reports: Reports = None):
     "Gather all results of a profile into results.csv, ledger.csv and index.html."
-    from socialprof.lab.batch import PROFILES, UsageError
+    from socialprof.lab.batch import UsageError
+    from socialprof.lab.grids import PROFILES
     from socialprof.lab.report import build
     with _plain_errors():
         if profile not in (*PROFILES, 'notebook'): raise UsageError(f'no profile {profile!r}; there are: {", ".join(PROFILES)}')
@@ -135,7 +137,7 @@ def _data(target: str):
 @data_app.command('list')
 def data_list():
     "The papers' data: tasks, and whether a real corpus is below data/raw."
-    from socialprof.lab.batch import grids
+    from socialprof.lab.grids import grids
     with _plain_errors():
         for paper in grids():
             missing = f'not here: `socialprof data get {paper}` says where it comes from'

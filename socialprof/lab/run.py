@@ -14,23 +14,9 @@ from ..core.config import atomic_path, write_json
 from ..core.folds import Cell
 from ..core.models import find
 from .protocol import Fitted, Task, Views
-from socialprof.lab.results import (
-    SIMULATED,
-    checked,
-    commit,
-    notebook_fingerprint,
-    notebook_path,
-    paper_module,
-    paper_of,
-    parameters_of,
-    peak_memory_mb,
-    result_path,
-    results_fingerprint,
-    run_key,
-    score_rows,
-    source_of,
-    versions,
-)
+from .results import (SIMULATED, checked, commit, notebook_fingerprint, notebook_path, paper_module,
+                                    paper_of, parameters_of, peak_memory_mb, result_path, results_fingerprint,
+                                    run_key, score_rows, source_of, versions)
 
 # %% ../../nbs/lab/00i_run.ipynb #42d1375f
 class RunInputs:
