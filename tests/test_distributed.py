@@ -4,13 +4,14 @@ import json
 import numpy as np
 import pytest
 
-# the script of nbs/learn/01_peft.ipynb with a random model, and a record of what each process ends with
+# the script of nbs/learn/01b_finetune.ipynb with a random model, and a record of what each process ends with
 TUNE = '''
 import json, os, sys
 import numpy as np
 from transformers import TrainerCallback
 from socialprof.core.models import tiny
-from socialprof.learn.peft import FineTuner, tuned_tensors
+from socialprof.learn.finetune import FineTuner
+from socialprof.learn.trainer import tuned_tensors
 
 folder, told = sys.argv[1], json.loads(sys.argv[2])
 Y = (np.random.default_rng(0).random((65, 3)) < (.5, .3, .2)).astype(int)
@@ -56,7 +57,7 @@ def test_two_processes_end_equal(both):
     assert [first[key] for key in ('history', 'best')] == [second[key] for key in ('history', 'best')] and largest_gap(tensors, others) == 0
     assert np.allclose(first['scores'], second['scores'], rtol=0, atol=1e-6) and all('validation' in entry for entry in first['history'])
     from socialprof.core.models import tiny
-    from socialprof.learn.peft import FineTuner
+    from socialprof.learn.finetune import FineTuner
     assert (both[1] / 'tuner.json').is_file() and FineTuner.load(both[1], model=tiny('llama')).history_ == first['history']
 
 

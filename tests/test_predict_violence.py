@@ -38,7 +38,7 @@ def assert_same(path, other):
 @pytest.fixture(scope='module')
 def tuner():
     from socialprof.core.models import tiny
-    from socialprof.learn.peft import FineTuner
+    from socialprof.learn.finetune import FineTuner
     rng = np.random.default_rng(0)
     return FineTuner(tiny('bert'), tuning='full', epochs=2, max_length=24, batch_size=8, multilabel=True).fit(PHRASES * 4, rng.integers(0, 2, (36, 6)))
 

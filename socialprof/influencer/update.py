@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..core.formats import one_of
 from ..core.models import MINILM, in_folder, in_hub_cache, in_package
-from ..learn.peft import FineTuner
+from ..learn.finetune import FineTuner
 from ..lab.protocol import of_profile
 
 # %% ../../nbs/influencer/02_update.ipynb #99c96756

@@ -187,7 +187,8 @@ def _plainly(texts, labels, held_out, model, tuning, epochs, seed):
     from sklearn.metrics import f1_score
     from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments, set_seed
     from socialprof.core.models import load_classifier
-    from socialprof.learn.peft import LEARNING_RATES, adapt, tokenise
+    from socialprof.learn.finetune import LEARNING_RATES, adapt
+    from socialprof.learn.tokens import tokenise
     with quiet(), tempfile.TemporaryDirectory() as folder:
         set_seed(seed)
         net, tokenizer = load_classifier(model, num_labels=len(set(labels)))
@@ -208,7 +209,7 @@ def _tuned(texts, labels, held_out, model, tuning, epochs, seed, **told):
     "The same with FineTuner."
     from sklearn.metrics import f1_score
     from transformers import TrainerCallback
-    from socialprof.learn.peft import FineTuner
+    from socialprof.learn.finetune import FineTuner
     clock, spent = [], TrainerCallback()
     spent.on_train_begin = spent.on_train_end = lambda *_, **__: clock.append((time.perf_counter(), time.process_time()))
     tuner = FineTuner(model, tuning=tuning, epochs=epochs, batch_size=8, seed=seed, warmup=0, callbacks=[spent], **told).fit(texts, labels)
@@ -253,7 +254,7 @@ def training(
 # %% ../../nbs/lab/06_benchmarks.ipynb #db376dfe
 def _check(told: dict):
     "What would otherwise fail in the middle of the notebook."
-    from socialprof.learn.peft import TUNINGS
+    from socialprof.learn.finetune import TUNINGS
     for name in ('file', 'labels'):
         if told[name] and not Path(told[name]).is_file(): raise FileNotFoundError(f'{name}={told[name]}: expected a file with a post a line, found none')
     for name, known in (('precisions', ('auto', *PRECISIONS)), ('ways', tuple(FASTER)), ('tunings', tuple(TUNINGS))):

@@ -100,18 +100,22 @@ def save_card(
     write_json(folder / CARD, dict(paper=paper, method=method, classifier=name, **facts, files=files))
     return folder
 
+# %% ../../nbs/learn/02_saved.ipynb #5d1c7a90
+# classes that have moved since cards named them: models saved before must still load
+MOVED = {'socialprof.learn.peft.FineTuner': 'socialprof.learn.finetune.FineTuner'}
+
 # %% ../../nbs/learn/02_saved.ipynb #ec62f7e7
 def _class(name: str, path: Path):
     "The class of that full name, with a `load`; ValueError unless it is one of this package."
-    module, _, last = str(name).rpartition('.')
-    found = None
+    module, _, last = MOVED.get(str(name), str(name)).rpartition('.')
+    kind = None
     if module.startswith('socialprof.'):
-        try: found = getattr(import_module(module), last, None)
+        try: kind = getattr(import_module(module), last, None)
         except ModuleNotFoundError as error:
             if not str(error.name).startswith('socialprof'): raise
-    ours = isinstance(found, type) and found.__module__.startswith('socialprof.') and hasattr(found, 'load')
+    ours = isinstance(kind, type) and kind.__module__.startswith('socialprof.') and hasattr(kind, 'load')
     if not ours: raise ValueError(f'{path}: names {name!r}, expected a class of socialprof that can be saved and loaded')
-    return found
+    return kind
 
 # %% ../../nbs/learn/02_saved.ipynb #546eeb7e
 def load_card(

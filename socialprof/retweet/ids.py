@@ -18,7 +18,7 @@ import tokenizers
 
 from ..core.config import raw_dir
 from ..core.models import MissingWeights, find
-from ..learn.peft import tokenise
+from ..learn.tokens import tokenise
 from .columns import MBERT
 
 # %% ../../nbs/retweet/05_ids.ipynb #6dc0bb2c

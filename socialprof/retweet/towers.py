@@ -26,9 +26,10 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ..core.config import atomic_path, fingerprint, read_json, write_json
 from ..core.models import find, load_encoder, quiet
-from ..learn import peft
+from ..learn import trainer
 from ..learn.multilabel import check_labels
-from ..learn.peft import Best, TunerSettings, choose_precision, longest_input, trainable
+from ..learn.tokens import longest_input
+from ..learn.trainer import Best, TrainingSettings, choose_precision, trainable
 from .ids import SCRATCH, Ragged, Route, mapped, padded, route, source_tokenizer
 from .rows import CATEGORIES, OUTCOMES, TowerFeatures, TowerRows, load_features, save_features, tower_rows
 from .starspace import StarSpace, check_choice, on_threads
@@ -58,7 +59,7 @@ class TowerSettings(BaseEstimator):
         batch_size=64,         # rows an update
         weight_decay=.01,      # AdamW's; biases, layer norms and embeddings are spared
         warmup=.1,             # share of the updates with rising rates
-        schedule='linear',     # how the rates go on from there, see learn.peft.SCHEDULES
+        schedule='linear',     # how the rates go on from there, see learn.trainer.SCHEDULES
         max_grad_norm=1.,      # longer gradients are cut to this length
         patience=None,         # stop after so many epochs without a better validation RCE; None = never
         negatives=None,        # kept for each positive, drawn at random, label by label; None = all
@@ -83,9 +84,9 @@ def settings_of(
     return told | dict(encoder=str(towers.encoder))
 
 # %% ../../nbs/retweet/05c_towers.ipynb #7b56d21e
-def tuner_settings(towers) -> TunerSettings:
-    "The same for the trainer of learn.peft."
-    return TunerSettings(tuning='full', multilabel=True, group_by_length=True, **{name: getattr(towers, name) for name in (
+def tuner_settings(towers) -> TrainingSettings:
+    "The same for learn.trainer."
+    return TrainingSettings(multilabel=True, group_by_length=True, **{name: getattr(towers, name) for name in (
         'epochs', 'learning_rate', 'batch_size', 'weight_decay', 'warmup', 'schedule', 'max_grad_norm', 'patience', 'seed', *_BESIDE)})
 
 # %% ../../nbs/retweet/05c_towers.ipynb #58aebd26
@@ -352,20 +353,20 @@ def fit_towers(towers, rows: TowerRows, y: np.ndarray, held_out: tuple | None) -
     kept = ~np.isnan(labels).all(1)
     train_rows, labels, told = rows[kept], labels[kept], tuner_settings(towers)
     job = fingerprint(settings_of(towers), towers.weights_, towers.precision_, _digest(train_rows, labels), held_out and _digest(*held_out))
-    with peft.settled(towers.seed, towers.threads), peft.workspace(told, job) as (folder, keep):
+    with trainer.settled(towers.seed, towers.threads), trainer.workspace(told, job) as (folder, keep):
         towers.net_ = net = make_net(towers, train_rows, labels)
         best = None
         if held_out:
             batches = towers._batches(held_out[0])
             def measure(model):
                 logits = read_logits(net, batches, 4 * towers.batch_size, towers.precision_)
-                if not np.isfinite(logits).all(): raise FloatingPointError(peft.DIVERGED)
+                if not np.isfinite(logits).all(): raise FloatingPointError(trainer.DIVERGED)
                 return validation_rce(held_out[1], logits, towers.downsampled_)
             best = Best(measure, towers.patience, folder if keep else None)
         towers.trainable_ = trainable(net)
-        towers.history_ = peft.train(told, net, None, towers._batches(train_rows, labels), tower_loss, folder, keep, towers.precision_, best,
+        towers.history_ = trainer.train(told, net, None, towers._batches(train_rows, labels), tower_loss, folder, keep, towers.precision_, best,
                                      data_collator=lambda batch: batch, optimizers=(make_optimiser(towers, net), None))
-        towers.best_epoch_ = best and round(peft.best_entry(towers.history_)['epoch'])
+        towers.best_epoch_ = best and round(trainer.best_entry(towers.history_)['epoch'])
 
 # %% ../../nbs/retweet/05c_towers.ipynb #1b9427ff
 class Towers(ClassifierMixin, TowerSettings):
@@ -376,7 +377,7 @@ class Towers(ClassifierMixin, TowerSettings):
         validation=None,     # (rows, y): their RCE is measured after each epoch, and the best epoch is kept
     ):
         "Sets `net_ features_ route_ downsampled_ history_ best_epoch_ trainable_ precision_ weights_ classes_`; errors name the row or setting at fault."
-        check_choice(self, parts=PARTS, combine=COMBINATIONS, pooling=POOLINGS, schedule=tuple(peft.SCHEDULES))
+        check_choice(self, parts=PARTS, combine=COMBINATIONS, pooling=POOLINGS, schedule=tuple(trainer.SCHEDULES))
         y = _check_rows(rows, y, 'training')
         held_out = None if validation is None else (validation[0], _check_rows(validation[0], validation[1], 'validation', y.shape[1]))
         self.features_, self.classes_, self.precision_ = rows.features, np.arange(y.shape[1]), choose_precision(self.precision)

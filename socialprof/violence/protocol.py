@@ -22,7 +22,7 @@ from ..core.text import EmptyReport
 from ..lab.predictions import codes
 from ..learn import multilabel
 from ..learn.multilabel import CLASSICAL, Classicals, GroupPrior, TfidfLogistic, aggregate, label_scores, own_thresholds, search
-from ..learn.peft import FineTuner
+from ..learn.finetune import FineTuner
 from . import splits
 from .clean import clean_all
 from .labels import Task, implications
