@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['COMMON', 'ALWAYS', 'WITH_SOURCE', 'SIMULATED', 'PACKAGES', 'listed', 'Parameter', 'notebook_path', 'own_parameters',
-           'paper_of', 'parameters_of', 'value_of', 'checked', 'code_fingerprint', 'notebook_fingerprint', 'run_key',
-           'papers', 'paper_module', 'source_of', 'source_folder', 'run_name', 'result_path', 'versions', 'commit',
-           'results_fingerprint', 'peak_memory_mb', 'score_rows', 'is_current', 'load_results', 'load_predictions']
+           'paper_of', 'parameters_of', 'value_of', 'checked', 'run_key', 'papers', 'paper_module', 'source_of',
+           'source_folder', 'run_name', 'result_path', 'versions', 'commit', 'results_fingerprint', 'peak_memory_mb',
+           'score_rows', 'is_current', 'load_results', 'load_predictions']
 
 # %% ../../nbs/lab/00h_results.ipynb #fa27b2d9
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module, metadata
 from pathlib import Path
 import ast, json, platform, re, resource, subprocess, sys
@@ -18,6 +19,7 @@ import pandas as pd
 from ..core.config import fingerprint, notebooks_dir, package_dir, read_json, reports_dir, workspace
 from ..core.formats import one_of
 from ..core.models import MissingWeights, find
+from .closure import code_fingerprint, notebook_fingerprint
 from .intervals import estimates
 from .predictions import joined
 
@@ -139,35 +141,23 @@ def checked(
     return defaults | {name: value_of(value, parameters[name], notebook) for name, value in values.items()}
 
 # %% ../../nbs/lab/00h_results.ipynb #0b69f6d4
-_PLACE = {'reports', 'profile', 'save_model'}  # parameters that say where a result goes and what is kept beside it, not what it is
-
-def code_fingerprint(
-    paper: str,                # a folder of the package
-    summary: bool = False,     # does the run read claims, too?
-) -> str:
-    "Hash of the modules that a run of this paper may use: core, learn, the measuring part of lab, and its own."
-    package, apart = package_dir(), {'claims.py', 'predict.py', 'submission.py'}
-    files = [p for room in ('core', 'learn', paper) for p in sorted((package / room).glob('*.py')) if summary or p.name not in apart]
-    measuring = ['predictions', 'curves', 'metrics', 'intervals', 'breakdown', 'results', *(['ledger'] if summary else [])]
-    files += [package / 'lab' / f'{name}.py' for name in measuring]
-    return fingerprint([[f.relative_to(package).as_posix(), f.read_text(encoding='utf-8')] for f in files if f.exists()])
-
-# %% ../../nbs/lab/00h_results.ipynb #5cc095d6
-def notebook_fingerprint(path: Path) -> str:
-    "Hash of a notebook's code."
-    return fingerprint([''.join(cell['source']) for cell in _code_cells(path)])
+# parameters that say where a result goes and what is kept beside it, not what it is
+_PLACE = {'reports', 'profile', 'save_model'}
 
 # %% ../../nbs/lab/00h_results.ipynb #2d2eff42
 def run_key(
     notebook: str,      # 'influencer/run_reshape'
     parameters: dict,   # all of them, checked
-    source: str,        # fingerprint of the data; '' where the parameters say all
+    source: str,        # fingerprint of the files that the run reads; '' where the parameters say all
     inputs: str = '',   # fingerprint of other runs' results that this one reads
 ) -> str:
     "The hash of everything that a result depends on."
-    told = {k: v for k, v in parameters.items() if k not in _PLACE and not (k == 'source' and source)}
-    code = code_fingerprint(paper_of(notebook, parameters), summary='task' not in parameters)
-    return fingerprint(notebook, told, source, inputs, versions(), notebook_fingerprint(notebook_path(notebook)), code)
+    path = notebook_path(notebook)
+    settings = {name: value for name, value in parameters.items() if name not in _PLACE}
+    if settings.get('source') != SIMULATED: settings.pop('source', None)   # its files count, and not where they lie
+    files = source if 'task' in parameters else ''                         # a summary reads results alone
+    code = code_fingerprint(path, paper_of(notebook, parameters))
+    return fingerprint(notebook, settings, files, inputs, versions(), notebook_fingerprint(path), code)
 
 # %% ../../nbs/lab/00h_results.ipynb #5faf4c14
 def papers() -> list[str]:
@@ -184,23 +174,32 @@ def paper_module(
     "A paper's module; LookupError for a paper that is not there."
     return import_module(f'socialprof.{one_of("paper", paper, papers())}.{name}')
 
+# %% ../../nbs/lab/00h_results.ipynb #e8979852
+def _place(source: str) -> str:
+    "Hash of where a source lies; below the folder in use by its path from there, so that clones agree."
+    path = Path(source).resolve()
+    here = workspace()
+    return fingerprint((path.relative_to(here) if here and path.is_relative_to(here) else path).as_posix())
+
 # %% ../../nbs/lab/00h_results.ipynb #a1afa9ee
 def source_of(
     paper: str,
     parameters: dict,  # `source`: 'simulated' or a folder; a notebook without it simulates
-) -> dict:             # kind, name, fingerprint; for simulated data also the planted effects
+) -> dict:             # kind, name, fingerprint of the files that the task is read from; place, or planted effects
     "What data a run reads."
     module = paper_module(paper, 'data')
-    source = dict(module.source_info(parameters.get('source', SIMULATED)))
-    if source['kind'] != SIMULATED: return source
+    folder = parameters.get('source', SIMULATED)
+    source = dict(module.source_info(folder, parameters.get('task')))
+    if source['kind'] != SIMULATED: return source | dict(place=_place(folder))
     effects = {name: parameters.get(name, usual) for name, usual in module.EFFECTS.items()}
     changed = ''.join(f'-{name}{value:g}' for name, value in effects.items() if value != module.EFFECTS[name])
     return source | dict(effects=effects, name=SIMULATED + changed)
 
 # %% ../../nbs/lab/00h_results.ipynb #fbad633e
 def source_folder(source: dict) -> str:
-    "The folder of a source below a profile: its name, which says what effects were changed; for real data also the beginning of its fingerprint."
-    return source['name'] if source['kind'] == SIMULATED else f"{source['name']}-{source['fingerprint'][:8]}"
+    "The folder of a source below a profile: its name, with the effects that were changed or a mark of where it lies."
+    if source['kind'] == SIMULATED: return source['name']
+    return f"{source['name']}-{source.get('place', source['fingerprint'])[:8]}"
 
 # %% ../../nbs/lab/00h_results.ipynb #48a81d2c
 def run_name(notebook: str, parameters: dict) -> str:
@@ -220,8 +219,10 @@ def result_path(notebook: str, parameters: dict, source: dict) -> Path:
     return folder / f'{run_name(notebook, parameters)}.json'
 
 # %% ../../nbs/lab/00h_results.ipynb #d1da9e0d
-PACKAGES = ('socialprof', 'numpy', 'pandas', 'scikit-learn', 'torch', 'transformers', 'sentence-transformers', 'peft', 'xgboost', 'papermill')
+PACKAGES = ('socialprof', 'numpy', 'pandas', 'scikit-learn', 'torch', 'transformers', 'sentence-transformers', 'peft',
+            'xgboost', 'papermill')
 
+@cache
 def versions() -> dict[str, str]:
     "Versions of Python and of the packages that results depend on."
     return {'python': platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
@@ -286,18 +287,36 @@ def is_current(
     if changed := [model for model, sha in found.get('models', {}).items() if _weights(model) not in (sha, None)]: return False, f'weights changed: {changed}'
     return True, 'done'
 
+# %% ../../nbs/lab/00h_results.ipynb #0cf517d4
+def _files(result: dict) -> str:
+    "The fingerprint of the files that a finished run has read."
+    return result['source']['fingerprint']
+
+# %% ../../nbs/lab/00h_results.ipynb #9db74dab
+def _newest(
+    results: list[dict],  # of finished runs
+) -> dict[Path, str]:
+    "Folder of a task's results → what the latest of them has read."
+    return {result['path'].parent: _files(result) for result in sorted(results, key=lambda result: result['finished'])}
+
+# %% ../../nbs/lab/00h_results.ipynb #f4590d60
+def _still_current(result: dict) -> bool:
+    "Would a finished run have the same key today?"
+    inputs = results_fingerprint(result['path'].parent.parent) if 'task' not in result['parameters'] else ''
+    return is_current(result['path'], run_key(result['notebook'], result['parameters'], _files(result), inputs))[0]
+
 # %% ../../nbs/lab/00h_results.ipynb #8ecd7cbc
 def load_results(
     folder: Path,  # reports/<profile>/<source>, or any folder below or above
 ) -> list[dict]:
-    "All results below a folder, each with its `path` and a status: 'done', 'failed', or 'stale' when it is of other code, weights or packages."
-    found = [read_json(p) | dict(path=p) for p in sorted(Path(folder).rglob('*.json')) if not any(part.endswith('.model') for part in p.parts)]
-    for result in found:
-        if result['status'] != 'done': continue
-        inputs = results_fingerprint(result['path'].parent.parent) if 'task' not in result['parameters'] else ''
-        key = run_key(result['notebook'], result['parameters'], result['source']['fingerprint'], inputs)
-        if not is_current(result['path'], key)[0]: result['status'] = 'stale'
-    return found
+    "All results below a folder, with `path` and status: 'done', 'failed', or 'stale' if of other code, files or weights."
+    paths = [path for path in sorted(Path(folder).rglob('*.json')) if not any(p.endswith('.model') for p in path.parts)]
+    results = [read_json(path) | dict(path=path) for path in paths]
+    finished = [result for result in results if result['status'] == 'done']
+    newest = _newest(finished)
+    for result in finished:
+        if not _still_current(result) or _files(result) != newest[result['path'].parent]: result['status'] = 'stale'
+    return results
 
 # %% ../../nbs/lab/00h_results.ipynb #2e3b73dd
 def load_predictions(

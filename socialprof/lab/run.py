@@ -13,8 +13,9 @@ import pandas as pd
 from ..core.config import atomic_path, write_json
 from ..core.folds import Cell
 from ..core.models import find
+from .closure import notebook_fingerprint
 from .protocol import Fitted, Task, Views
-from .results import (SIMULATED, checked, commit, notebook_fingerprint, notebook_path, paper_module,
+from .results import (SIMULATED, checked, commit, notebook_path, paper_module,
                                     paper_of, parameters_of, peak_memory_mb, result_path, results_fingerprint,
                                     run_key, score_rows, source_of, versions)
 

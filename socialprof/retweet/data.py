@@ -19,8 +19,8 @@ import polars as pl
 
 from ..core.config import atomic_path, cache_dir, fingerprint, read_json, write_json
 from ..core.formats import FormatError, Problems, shown
-from .columns import LABELS, TASKS, VOCABULARY, Task, as_frame, as_table, task_of
-from .convert import ABOUT, convert, files_of, look, quick_fingerprint
+from .columns import LABELS, MBERT, TASKS, VOCABULARY, Task, as_frame, as_table, task_of
+from .convert import ABOUT, convert, files_of, look, quick_fingerprint, told_tokenizer
 from .lines import IDS, Layout, checked, lines, pair_keys
 from .world import EFFECTS as PLANTED, simulate
 
@@ -220,12 +220,19 @@ def tasks_in(
 # %% ../../nbs/retweet/01_data.ipynb #a8a4afed
 def source_info(
     source: str | Path = 'simulated',  # or a folder or file
+    task: str | Task | None = None,    # all tasks are read from the same rows
 ) -> dict[str, str]:
-    "kind ('simulated' or 'real'), fingerprint (see `quick_fingerprint`) and name."
+    "kind ('simulated' or 'real'), fingerprint (`quick_fingerprint` of the part that runs read, with its tokenizer) and name."
     if str(source) == 'simulated': return dict(kind='simulated', fingerprint='', name='simulated')
     about = Path(source) / ABOUT
-    if about.is_file() and 'settings' in (told := read_json(about)): return dict(kind='real', fingerprint=told['fingerprint'], name=told['name'])
-    return dict(kind='real', fingerprint=quick_fingerprint(files_of(source)), name=Path(source).resolve().name)
+    facts = read_json(about) if about.is_file() else {}
+    if 'settings' not in facts:
+        files = files_of(source)
+        part = 'training' if 'training' in files else next(iter(files))
+        facts = dict(fingerprint=quick_fingerprint({part: files[part]}), name=Path(source).resolve().name)
+    tokenizer = told_tokenizer(source)
+    mark = facts['fingerprint'] if tokenizer == MBERT else fingerprint(facts['fingerprint'], tokenizer)
+    return dict(kind='real', fingerprint=mark, name=facts['name'])
 
 # %% ../../nbs/retweet/01_data.ipynb #3a5b8576
 PUBLISHED = {

@@ -734,14 +734,19 @@ def load(
 # %% ../../nbs/violence/02_data.ipynb #7d0609fa
 def source_info(
     source: str | Path = 'simulated',  # or a folder of real files
+    task: str | Task | None = None,    # None: all tasks that have files there
 ) -> dict[str, str]:
-    "kind ('simulated' or 'real'), fingerprint (of the data files of all tasks in a folder, and of nothing else there) and name."
+    "kind ('simulated' or 'real'), fingerprint (of the data files that a task is read from, and of no others) and name."
     if str(source) == 'simulated': return dict(kind='simulated', fingerprint='', name='simulated')
     source = Path(source).resolve()
-    folders = [source, *(source / name for name in TASKS)]
+    tasks = TASKS if task is None else [task if isinstance(task, str) else task.name]
+    folders = dict.fromkeys(task_folder(source, name) for name in tasks)
     files = [file for folder in folders for file in (*files_of(folder), folder / 'columns.toml') if file.is_file()]
-    if not files: raise FileNotFoundError(f'{source}: expected data files there or in a folder of a task ({", ".join(TASKS)}), found none')
-    return dict(kind='real', fingerprint=fingerprint([[file.relative_to(source).as_posix(), folder_fingerprint(file)] for file in files]), name=source.name)
+    if not files:
+        folder = next(iter(folders)) if len(folders) == 1 else f'{source}, or a folder of a task ({", ".join(TASKS)}) in it'
+        raise FileNotFoundError(f'{folder}: expected .csv, .parquet or .jsonl files, found none; name the folder that they lie in')
+    hashes = [[file.relative_to(source).as_posix(), folder_fingerprint(file)] for file in files]
+    return dict(kind='real', fingerprint=fingerprint(hashes), name=source.name)
 
 # %% ../../nbs/violence/02_data.ipynb #6292ea42
 EFFECTS = dict(PLANTED)  # what `simulate` can plant, as the laboratory asks for it
