@@ -9,7 +9,7 @@ import pytest
 from socialprof.core.config import cache_dir, read_json, write_json
 from socialprof.influencer import data as influencer
 from socialprof.lab.batch import planned
-from socialprof.lab.closure import KEEPING, PRESENTING
+from socialprof.lab.closure import KEEPING, PRESENTING, imported
 from socialprof.lab.protocol import Fitted
 from socialprof.lab.results import is_current, load_results, own_parameters, paper_of
 from socialprof.lab.run import Run
@@ -126,9 +126,8 @@ def test_presenting_modules_give_no_figures():
     for path in sorted((ROOT / 'socialprof').glob('*/*.py')):
         name = '.'.join(path.relative_to(ROOT).with_suffix('').parts)
         if name in PRESENTING | SHOWING | {'socialprof.lab.benchmarks', 'socialprof.__main__'}: continue
-        tree = ast.parse(path.read_text(encoding='utf-8'))
-        parts = {alias for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in [node.module or '', *(a.name for a in node.names)]}
-        assert not {module.split('.')[-1] for module in PRESENTING} & {part.split('.')[-1] for part in parts}, name
+        names = imported(ast.parse(path.read_text(encoding='utf-8')), name.rpartition('.')[0])
+        assert not PRESENTING & set(names), name
 
 
 def test_modules_asked_for_by_name_are_those_of_this_list():

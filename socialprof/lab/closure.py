@@ -41,7 +41,7 @@ def _from(node: ast.ImportFrom, package: str) -> list[str]:
 
 # %% ../../nbs/lab/00g_closure.ipynb #87ddd3d0
 def _by_name(node: ast.Call) -> list[str]:
-    "What a call imports by name: a module of the paper, '*.*' if its name is computed, or any module that is spelt out."
+    "What a call imports by name: a module of the paper, '*.*' if its name is computed, or one that is spelt out."
     function = ast.unparse(node.func).split('.')[-1]
     texts = [argument.value if isinstance(argument, ast.Constant) else '*' for argument in node.args]
     if function == 'paper_module' and len(texts) > 1: return [f'*.{texts[1]}']
@@ -112,7 +112,7 @@ def module_digest(
     return digest_of(path, name if path.name == '__init__.py' else name.rpartition('.')[0])
 
 # %% ../../nbs/lab/00g_closure.ipynb #5f875074
-PRESENTING = {f'{PACKAGE}.lab.{name}' for name in ('figures', 'report', 'cli', 'batch', 'engine')}
+PRESENTING = {f'{PACKAGE}.lab.{name}' for name in ('figures', 'report', 'batch', 'engine', 'folder', 'doctor', 'cli')}
 KEEPING = '*.predict'  # a paper's module that keeps models, asked for by name
 
 # %% ../../nbs/lab/00g_closure.ipynb #72cf57bc

@@ -736,14 +736,15 @@ def source_info(
     source: str | Path = 'simulated',  # or a folder of real files
     task: str | Task | None = None,    # None: all tasks that have files there
 ) -> dict[str, str]:
-    "kind ('simulated' or 'real'), fingerprint (of the data files that a task is read from, and of no others) and name."
+    "kind ('simulated' or 'real'), fingerprint (of the data files that a task is read from) and name."
     if str(source) == 'simulated': return dict(kind='simulated', fingerprint='', name='simulated')
     source = Path(source).resolve()
     tasks = TASKS if task is None else [task if isinstance(task, str) else task.name]
     folders = dict.fromkeys(task_folder(source, name) for name in tasks)
     files = [file for folder in folders for file in (*files_of(folder), folder / 'columns.toml') if file.is_file()]
     if not files:
-        folder = next(iter(folders)) if len(folders) == 1 else f'{source}, or a folder of a task ({", ".join(TASKS)}) in it'
+        there = f'{source}, or a folder of a task ({", ".join(TASKS)}) in it'
+        folder = next(iter(folders)) if len(folders) == 1 else there
         raise FileNotFoundError(f'{folder}: expected .csv, .parquet or .jsonl files, found none; name the folder that they lie in')
     hashes = [[file.relative_to(source).as_posix(), folder_fingerprint(file)] for file in files]
     return dict(kind='real', fingerprint=fingerprint(hashes), name=source.name)
