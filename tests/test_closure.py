@@ -1,5 +1,5 @@
 """What makes a result stale: a changed line of a module that its run imports, or a changed file that it reads; and nothing else."""
-import ast, json, os, shutil, subprocess, sys
+import ast, json, os, re, shutil, subprocess, sys
 from modulefinder import ModuleFinder
 from pathlib import Path
 
@@ -18,8 +18,7 @@ from socialprof.violence import data as violence, events
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = sorted(p.relative_to(ROOT / 'nbs').with_suffix('').as_posix() for p in (ROOT / 'nbs').glob('*/run_*.ipynb') if p.name != 'run_benchmarks.ipynb')
-BY_NAME = {'data', 'splits'}                 # what modules that count ask for by the name of the run's paper
-SHOWING = {'socialprof.lab.sections'}        # may draw, as it also hands a run its scores
+SHOWING = {'socialprof.lab.sections', 'socialprof.lab.summary'}   # draw, and also hand a run what goes into its result
 # one key a line, for every run with its own defaults
 KEYS = '''
 import json, sys
@@ -59,15 +58,26 @@ def keys(clone):
 
 
 def found_by_python(clone: Path, run: str) -> set[str]:
-    "The modules that a run imports, by Python's own finder, which follows the bytecode; presenting ones are as if they were not there."
-    cells = json.loads((clone / 'nbs' / f'{run}.ipynb').read_text(encoding='utf-8'))['cells']
+    """The modules that a run imports, by Python's own finder, which follows the bytecode; presenting ones are as if they were not there.
+
+    What these modules ask for by the name of the run's paper is found in their text, and imported by the next look.
+    """
+    book = clone / 'nbs' / f'{run}.ipynb'
+    defaults = {parameter.name: parameter.default for parameter in own_parameters(book).values()}
+    cells = json.loads(book.read_text(encoding='utf-8'))['cells']
+    code = '\n'.join(''.join(cell['source']) for cell in cells if cell['cell_type'] == 'code')
     script = clone / 'script.py'
-    defaults = {parameter.name: parameter.default for parameter in own_parameters(clone / 'nbs' / f'{run}.ipynb').values()}
-    asked = [f'import socialprof.{paper_of(run, defaults)}.{name}' for name in sorted(BY_NAME)]
-    script.write_text('\n'.join([*(''.join(cell['source']) for cell in cells if cell['cell_type'] == 'code'), *asked]), encoding='utf-8')
-    finder = ModuleFinder(path=[str(clone)], excludes=sorted(PRESENTING))
-    finder.run_script(str(script))
-    return {name for name in finder.modules if name.split('.')[0] == 'socialprof'}
+    asked, before = set(), None
+    while asked != before:
+        before = set(asked)
+        lines = [f'import socialprof.{paper_of(run, defaults)}.{name}' for name in sorted(asked)]
+        script.write_text('\n'.join([code, *lines]), encoding='utf-8')
+        finder = ModuleFinder(path=[str(clone)], excludes=sorted(PRESENTING))
+        finder.run_script(str(script))
+        found = {name: module for name, module in finder.modules.items() if name.split('.')[0] == 'socialprof'}
+        texts = [Path(module.__file__).read_text(encoding='utf-8') for module in found.values()]
+        asked |= set(re.findall(r"paper_module\([^()]*, '(\w+)'\)", '\n'.join([code, *texts]))) - {KEEPING.removeprefix('*.')}
+    return set(found)
 
 def modules_in(clone: Path) -> dict[str, Path]:
     "Name → file of every module of the copy."
@@ -130,14 +140,12 @@ def test_presenting_modules_give_no_figures():
         assert not PRESENTING & set(names), name
 
 
-def test_modules_asked_for_by_name_are_those_of_this_list():
-    "`paper_module(paper, 'data')` in a module that counts is followed by that name; a name that is computed would bring all of a paper."
-    names = set()
+def test_modules_asked_for_by_name_are_spelt_out():
+    "`paper_module(paper, 'data')` is followed by that name; a name that is computed would bring all modules of a paper."
     for path in sorted((ROOT / 'socialprof').glob('*/*.py')):
-        if '.'.join(path.relative_to(ROOT).with_suffix('').parts) in PRESENTING: continue
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).split('.')[-1] == 'paper_module': names.add(ast.literal_eval(node.args[1]))
-    assert names - {KEEPING.removeprefix('*.')} == BY_NAME
+            if not isinstance(node, ast.Call) or ast.unparse(node.func).split('.')[-1] != 'paper_module': continue
+            assert isinstance(node.args[1], ast.Constant), f'{path.name}:{node.lineno}: spell the name out'
 
 
 def a_source(paper: str, folder: Path) -> tuple[str, Path, list]:
