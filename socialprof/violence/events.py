@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import synth
-from .labels import DAYS, LABELS, RADII, TASKS, Task
+from ..lab.protocol import Task, task_named
+from .labels import DAYS, LABELS, RADII, TASKS
 from .phrases import EVERYDAY, MARKERS, NAMES, NEAR, NEUTRAL, SCRIPTS, SMALL, VIOLENT, names, places
 
 # %% ../../nbs/violence/01_events.ipynb #65d45cb3
@@ -333,8 +334,7 @@ def simulate(
     aftermath: float = 1.,     # 0 = before an event people write as after it
 ) -> pd.DataFrame:
     "Posts in the columns of `violence.data`, in the order of time, with an int8 column for each label of the task."
-    if isinstance(task, str) and task not in TASKS: raise ValueError(f'task: expected one of {", ".join(TASKS)}, found {task!r}')
-    task = TASKS[task] if isinstance(task, str) else task
+    task = task_named(task, TASKS)
     posts, _ = world(rows, seed, content=content, prior=prior, vocabulary=vocabulary, aftermath=aftermath)
     if set(task.labels) <= set(LABELS): return posts[[*COLUMNS, *task.labels]]
     return pd.concat([posts[COLUMNS], _custom(posts, task, content, np.random.default_rng([seed, 8]))], axis=1)
