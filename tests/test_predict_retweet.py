@@ -16,9 +16,9 @@ def fitted():
     "A network for all four targets, and what it read."
     frame, task = data.load('four', 'simulated', rows=1200)
     views = protocol.Views(frame, task)
-    cell, = splits.cells(frame, task.labels, 'post')
-    model, _ = protocol.fit_network(protocol.METHODS['towers both'], views, cell, protocol.Work('notebook', network=dict(negatives=4, space_epochs=1)))
-    return model, views
+    work = protocol.Work('notebook', dict(negatives=4, space_epochs=1))
+    fitted = protocol.fit_methods(['towers both'], views, splits.cells(frame, task, 'post'), work)
+    return fitted.models['towers both'], views
 
 @pytest.fixture(scope='module')
 def model(fitted, tmp_path_factory): return save_model(tmp_path_factory.mktemp('saved') / 'model', fitted[0], 'towers both', fitted[1])
@@ -76,7 +76,7 @@ def test_what_is_there_is_kept(model, source, whole, tmp_path):
     before = (whole / 'like.csv').read_bytes()
     with pytest.raises(FileExistsError, match='is there already'): predict_file(model, source, whole, quiet=True)
     assert 'nothing was left to do' in predict_file(model, source, whole, resume=True, quiet=True) and (whole / 'like.csv').read_bytes() == before
-    with pytest.raises(LookupError, match='expected one of its parts test'): predict_file(model, source, tmp_path / 'out', part='val', quiet=True)
+    with pytest.raises(LookupError, match="no part 'val'; there are: test"): predict_file(model, source, tmp_path / 'out', part='val', quiet=True)
 
 
 def test_what_cannot_be_kept(fitted, tmp_path):

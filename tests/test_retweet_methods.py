@@ -24,7 +24,7 @@ SMALL = dict(keys=('author', 'reader'), trees=15, rate=.2, depth=3)
 def frame(): return simulate('four', seed=4, rows=2500)
 
 @pytest.fixture(scope='module')
-def cell(frame): return splits.cells(frame, split='post')[0]
+def cell(frame): return splits.cells(frame, 'four', 'post')[0]
 
 def table_of(y, p, label='retweet', **more):
     y, p = np.asarray(y, bool).reshape(-1, 1), np.asarray(p, float).reshape(-1, 1)
@@ -77,20 +77,20 @@ def test_they_are_computed_where_they_are_asked_for():
 @pytest.mark.parametrize('split', splits.SPLITS)
 @pytest.mark.parametrize('fold', [0, 4])
 def test_units_are_never_parted(frame, split, fold):
-    found = splits.cells(frame, split=split, fold=fold)[0]
-    parts = [found.train, found.validation, found.test]
+    one = splits.cells(frame, 'four', split, fold)[0]
+    parts = [one.train, one.validation, one.test]
     assert sum(map(len, parts)) == len(set(np.concatenate(parts)))
-    if unit := splits.SPLITS[split].unit:
-        held = [set(frame[unit].iloc[part]) for part in parts]
-        assert not (held[0] & held[1] or held[0] & held[2] or held[1] & held[2])
-        assert splits.overlap(frame, found)[dict(tweet_id='post', reader_id='reader', author_id='author')[unit]] == 0
+    if units := splits.SPLITS[split].units:
+        names = [set(units(frame)[part]) for part in parts]
+        assert not (names[0] & names[1] or names[0] & names[2] or names[1] & names[2])
+        assert splits.overlap(frame, one)[split] == 0
     else:
         times = [frame['tweet_time'].to_numpy()[part] for part in parts]
         assert times[0].max() + 4 * 3600 < times[1].min() and times[1].max() + 4 * 3600 < times[2].min()
 
 def test_a_label_with_one_value_can_be_split(frame):
     whole = frame.assign(retweet_time=pd.array([pd.NA] * len(frame), 'Int64'))
-    assert len(splits.cells(whole, ['retweet'], 'reader')[0].test) > 100
+    assert len(splits.cells(whole, 'retweet', 'reader')[0].test) > 100
 
 
 # features

@@ -146,11 +146,13 @@ class Fitted:
     seconds: dict[str, float] = field(default_factory=dict)  # a method, over all cells
     models: dict[str, object] = field(default_factory=dict)  # the estimator of each method that was fitted last
     history: list[dict] = field(default_factory=list)        # what training reports, by method, fold and seed
+    last: dict[str, tuple[Cell, Model]] = field(default_factory=dict)  # each method's last cell, and its model
 
     def note(self, name: str, cell: Cell, model: Model) -> None:
-        "Keep the estimator of a fitted method, and what its training reports."
+        "Keep a fitted method, and what its training reports."
         about = dict(method=name, fold=cell.fold, seed=cell.seed)
         self.history += [about | entry for entry in model.history]
+        self.last[name] = cell, model
         if model.estimator is not None: self.models[name] = model.estimator
 
 # %% ../../nbs/lab/00c_protocol.ipynb #58b2ef0a

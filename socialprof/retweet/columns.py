@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'MEDIA', 'TYPES', 'MBERT', 'VOCABULARY', 'CLS', 'SEP', 'COLUMNS', 'NAMES', 'INPUTS', 'BY_NAME', 'FOLLOW',
-           'LABELS', 'TASKS', 'Column', 'follow_name', 'our_name', 'Task', 'task_of', 'targets', 'types', 'schema',
-           'as_frame', 'as_table']
+           'LABELS', 'TASKS', 'Column', 'follow_name', 'our_name', 'task_of', 'targets', 'types', 'schema', 'as_frame',
+           'as_table']
 
 # %% ../../nbs/retweet/00_columns.ipynb #f7da6600
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from ..core.formats import near
+from ..lab.protocol import Task, task_named
 
 # %% ../../nbs/retweet/00_columns.ipynb #ef2b6072
 @dataclass(frozen=True)
@@ -90,13 +91,6 @@ def our_name(
 # %% ../../nbs/retweet/00_columns.ipynb #82491b4d
 LABELS = ('reply', 'retweet', 'quote', 'like')
 
-@dataclass(frozen=True)
-class Task:
-    "A set of labels to predict together."
-    name: str                # a key of TASKS
-    labels: tuple[str, ...]  # in the order of columns and outputs
-    title: str = ''          # for headings
-
 # %% ../../nbs/retweet/00_columns.ipynb #39886826
 TASKS: dict[str, Task] = {
     'retweet': Task('retweet', ('retweet',), 'will this reader retweet this post?'),
@@ -106,10 +100,8 @@ TASKS: dict[str, Task] = {
 def task_of(
     task: str | Task,  # a name, or a task
 ) -> Task:
-    "The task of a name; an unknown one is refused with the names there are."
-    if isinstance(task, Task): return task
-    if task in TASKS: return TASKS[task]
-    raise LookupError(f'task: expected one of {", ".join(TASKS)}, found {task!r}')
+    "The task of a name; LookupError with the names there are for an unknown one."
+    return task_named(task, TASKS)
 
 # %% ../../nbs/retweet/00_columns.ipynb #e43701bd
 def targets(

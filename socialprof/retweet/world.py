@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from ..core import synth
 from ..core.models import MINILM, MissingWeights, folder
-from .columns import CLS, LABELS, MBERT, NAMES, SEP, Task, as_frame, task_of
+from .columns import CLS, LABELS, MBERT, NAMES, SEP, as_frame, task_of
+from ..lab.protocol import Task
 
 # %% ../../nbs/retweet/00a_world.ipynb #38349ec7
 EFFECTS: dict[str, float] = {  # what can be planted, at its usual strength; 0 = not there
