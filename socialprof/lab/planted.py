@@ -46,10 +46,9 @@ def world_scores(
     work: Work,
 ) -> dict[tuple[str, str], float]:
     "(method, split) → score of one simulated world."
-    data = paper_module(paper, 'data')
     splits = paper_module(paper, 'splits')
     protocol = paper_module(paper, 'protocol')
-    frame, task = data.load(task, 'simulated', seed=seed, **rows, **effects)
+    frame, task = paper_module(paper, 'data').load(task, 'simulated', seed=seed, **rows, **effects)
     views = protocol.Views(frame, task)
     scores = {}
     for arm in experiment.arms:
