@@ -42,21 +42,21 @@ def world_scores(
     task: str,
     effects: dict,  # of this world
     seed: int,
-    rows: dict,     # size of the world: an argument of the paper's `data.load`
+    size: dict,     # of the world: an argument of the paper's `data.load`
     work: Work,
 ) -> dict[tuple[str, str], float]:
     "(method, split) → score of one simulated world."
     splits = paper_module(paper, 'splits')
     protocol = paper_module(paper, 'protocol')
-    frame, task = paper_module(paper, 'data').load(task, 'simulated', seed=seed, **rows, **effects)
+    frame, task = paper_module(paper, 'data').load(task, 'simulated', seed=seed, **size, **effects)
     views = protocol.Views(frame, task)
     scores = {}
     for arm in experiment.arms:
         for split in arm.splits:
             cells = splits.cells(frame, task, split, 0, seed, train_rows=round(arm.train_share * len(frame)))
-            predictions = protocol.fit_methods(arm.methods, views, cells, work).predictions
-            for name, part in predictions[predictions.method.isin(arm.methods)].groupby('method'):
-                scores[name, split] = estimate(part, experiment.metric, resamples=2).value
+            rows = protocol.fit_methods(arm.methods, views, cells, work).predictions
+            for name in arm.methods:
+                scores[name, split] = estimate(rows[rows.method == name], experiment.metric, resamples=2).value
     return scores
 
 # %% ../../nbs/lab/04c_planted.ipynb #9e01fe60

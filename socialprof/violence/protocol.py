@@ -20,7 +20,6 @@ from ..core.encode import CutTexts, encode, encode_to
 from ..core.folds import Cell
 from ..core.formats import one_of
 from ..core.models import find
-from ..core.text import EmptyReport
 from ..lab import protocol
 from ..lab.predictions import codes
 from ..lab.protocol import Fitted, Method, Model, label_columns, of_profile, rows_of
