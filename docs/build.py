@@ -1,66 +1,99 @@
 """Build the site into _docs: by quarto where it is installed, otherwise by Sphinx on the pages that nbdev makes of the notebooks.
 
-Notebooks are not run again: their saved outputs are shown. nbdev runs exported cells, to write the table of each
-function's parameters; the source stands folded below it.
+Notebooks are not run: their saved outputs are shown. nbdev writes the table of each function's parameters, from the
+module that the notebook exports; the source stands folded below it. A warning is an error, and so is a link that leads nowhere.
 """
-import os, re, shutil, subprocess, sys
-from concurrent.futures import ProcessPoolExecutor
+import argparse, os, posixpath, re, shutil, subprocess, sys
 from itertools import groupby
-from multiprocessing import get_context
 from pathlib import Path
 
-from execnb.nbio import read_nb, write_nb
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))      # the modules of this clone, wherever another one is installed
 
-from pages import NBS, PAGES, ROOT, notebooks, page
+from execnb.nbio import mk_cell, write_nb
 
+from links import dead
+from pages import NBS, link_symbols, notebooks, page
+
+PAGES = ROOT / '_proc'
 SITE = ROOT / '_docs'
+TEXTS = ['CONTRIBUTING.md', 'data/README.md']      # pages that are no notebooks, named from the root
+PICTURES = ('.png', '.jpg', '.svg', '.gif')
+LINK = re.compile(r'\]\((?![a-z]+:|[#/])([^)#\s]+\.(?:md|ipynb))')
 OUTSIDE = re.compile(r'<(?:script|img|iframe|source|video)\b[^>]*?\bsrc=["\']?(?:https?:)?//[^"\'> ]+'
-                     r'|<link\b(?![^>]*rel=["\']?canonical)[^>]*?\bhref=["\']?(?:https?:)?//[^"\'> ]+|(?:url\(|@import )["\']?https?://[^"\') ]+')
+                     r'|<link\b(?![^>]*rel=["\']?canonical)[^>]*?\bhref=["\']?(?:https?:)?//[^"\'> ]+'
+                     r'|(?:url\(|@import )["\']?https?://[^"\') ]+')
 
+
+def part(name: Path) -> str:
+    "The heading of the menu under which a page stands."
+    return name.parts[0].capitalize() + (': runs' if name.name.startswith('run_') else '')
 
 def contents(names: list[Path]) -> str:
-    "The table of contents, a part for each room."
-    text = ''
-    for room, inside in groupby((n for n in names if len(n.parts) > 1), lambda n: n.parts[0]):
-        pages = '\n'.join(n.with_suffix('').as_posix() for n in inside)
-        text += f'```{{toctree}}\n:hidden:\n:maxdepth: 1\n:caption: {room.capitalize()}\n\n{pages}\n```\n\n'
-    return text
+    "The table of contents: a part for the notebooks of each room, one for its runs, one for the other texts."
+    parts = [(caption, [name.with_suffix('').as_posix() for name in group])
+             for caption, group in groupby((name for name in names if len(name.parts) > 1), part)]
+    parts.append(('About', [name.removesuffix('.md') for name in TEXTS]))
+    toctree = '```{{toctree}}\n:hidden:\n:maxdepth: 1\n:caption: {}\n\n{}\n```\n\n'
+    return ''.join(toctree.format(f'"{caption}"', '\n'.join(group)) for caption, group in parts)
 
-def add_contents(names: list[Path]):
-    "Put the table of contents at the end of the index."
-    index = read_nb(PAGES / 'index.ipynb')
-    index.cells.append(dict(cell_type='markdown', id='contents', metadata={}, source=contents(names)))
-    write_nb(index, PAGES / 'index.ipynb')
+def on_the_site(text: str, name: str) -> str:
+    "Links of a text, which lead from its place in the clone, as links to the pages of the site."
+    def from_top(match):
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(name), match[1]))
+        return f'](/{target.removeprefix("nbs/")}'
+    return LINK.sub(from_top, text)
+
+def write_pages():
+    "The notebooks, texts and pictures of the site, below _proc."
+    names = notebooks()
+    pages = {}
+    for name in names:
+        pages[name] = page(name)
+        print(f'page {name}', flush=True)
+    link_symbols(pages)
+    pages[Path('index.ipynb')].cells.append(mk_cell(contents(names), 'markdown'))
+    for name, notebook in pages.items():
+        for cell in notebook.cells:
+            if cell.cell_type == 'markdown': cell.source = on_the_site(cell.source, f'nbs/{name.as_posix()}')
+        (PAGES / name).parent.mkdir(parents=True, exist_ok=True)
+        write_nb(notebook, PAGES / name)
+    for name in TEXTS:
+        (PAGES / name).parent.mkdir(parents=True, exist_ok=True)
+        (PAGES / name).write_text(on_the_site((ROOT / name).read_text(encoding='utf-8'), name), encoding='utf-8')
+    for path in (path for path in NBS.rglob('*') if path.suffix in PICTURES):
+        (PAGES / path.relative_to(NBS)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, PAGES / path.relative_to(NBS))
 
 def outside_requests() -> list[str]:
     "What the pages of the site would fetch from other hosts."
-    return [f'{p.relative_to(SITE)}: {m[0]}' for p in sorted(SITE.rglob('*')) if p.suffix in ('.html', '.css')
-            for m in OUTSIDE.finditer(p.read_text(encoding='utf-8'))]
+    return [f'{path.relative_to(SITE)}: {match[0]}' for path in sorted(SITE.rglob('*')) if path.suffix in ('.html', '.css')
+            for match in OUTSIDE.finditer(path.read_text(encoding='utf-8'))]
 
-def main() -> int:
-    os.chdir(ROOT)
-    if shutil.which('quarto'): return subprocess.run([Path(sys.executable).with_name('nbdev_docs')]).returncode
+def by_sphinx() -> int:
+    "Build and check the site; the exit code."
     for folder in (PAGES, SITE): shutil.rmtree(folder, ignore_errors=True)
-    with ProcessPoolExecutor(min(2, os.cpu_count()), mp_context=get_context('spawn')) as pool:
-        names = []
-        for name in pool.map(page, notebooks()):
-            names.append(name)
-            print(f'page {name}', flush=True)
-    # pictures and other files that pages link to
-    for path in NBS.rglob('*'):
-        if path.suffix in ('.png', '.jpg', '.svg', '.gif'):
-            (PAGES / path.relative_to(NBS)).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, PAGES / path.relative_to(NBS))
-    add_contents(names)
+    write_pages()
     # MyST-NB writes a folder of its own beside the site: build out of sight, move what is wanted
     build = PAGES / '_build'
-    built = subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-b', 'html', '-c', ROOT / 'docs', '-d', build / 'doctrees', PAGES, build / 'html'])
-    if built.returncode: return built.returncode
+    sphinx = [sys.executable, '-m', 'sphinx', '-q', '-W', '--keep-going', '-b', 'html']
+    code = subprocess.run([*sphinx, '-c', ROOT / 'docs', '-d', build / 'doctrees', PAGES, build / 'html']).returncode
+    if code: return code
     shutil.move(build / 'html', SITE)
-    if found := outside_requests():
-        print('the site would ask other hosts:', *found, sep='\n')
-        return 1
-    print(f'Open {SITE / "index.html"}')
-    return 0
+    html = [path for path in SITE.rglob('*.html') if '_static' not in path.parts]
+    problems = {'links that lead nowhere:': dead(html, SITE), 'the site would ask other hosts:': outside_requests()}
+    for heading, lines in problems.items():
+        if lines: print(heading, *lines, sep='\n')
+    return int(any(problems.values()))
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--sphinx', action='store_true', help='by Sphinx, even where quarto is installed')
+    options = parser.parse_args()
+    os.chdir(ROOT)
+    quarto = shutil.which('quarto') and not options.sphinx
+    code = subprocess.run([Path(sys.executable).with_name('nbdev_docs')]).returncode if quarto else by_sphinx()
+    if code == 0: print(f'Open {SITE / "index.html"}')
+    return code
 
 if __name__ == '__main__': sys.exit(main())
