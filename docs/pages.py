@@ -135,9 +135,10 @@ def in_reading_order(cells) -> list:
     return ordered + waiting
 
 def explained(cells: list) -> list:
-    "A run whose outputs are not kept says where they are."
-    outputs = any(cell.get('outputs') for cell in cells)
-    return cells if outputs else [cells[0], mk_cell(f'```{{note}}\n{BARE}\n```', 'markdown'), *cells[1:]]
+    "A run whose outputs are not kept says, above its code, where they are."
+    code = [n for n, cell in enumerate(cells) if cell.cell_type == 'code']
+    if any(cells[n].get('outputs') for n in code): return cells
+    return [*cells[:code[0]], mk_cell(f'```{{note}}\n{BARE}\n```', 'markdown'), *cells[code[0]:]]
 
 def page(name: Path):
     "The notebook that Sphinx shows; its links to symbols are still nbdev's."

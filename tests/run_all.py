@@ -11,7 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-COPIED = ['nbs', 'socialprof', 'settings.ini', 'setup.py', 'pyproject.toml', 'data/README.md', 'reports/results-quick.csv']
+COPIED = ['nbs', 'socialprof', 'docs', 'settings.ini', 'setup.py', 'pyproject.toml', 'CONTRIBUTING.md', 'CITATION.cff', 'data/README.md',
+          'reports/results-quick.csv']
 AT_ONCE = min(2, os.cpu_count() or 1)
 LIMIT = 900     # seconds for one check
 
@@ -65,6 +66,8 @@ class Checks:
             'ruff socialprof': lambda: self.command(*ruff, 'socialprof'),
             'ruff tests docs': lambda: self.command(*ruff, 'tests', 'docs'),
             'README in sync': lambda: self.command(sys.executable, ROOT / 'docs' / 'readme.py', '--check'),
+            'links': lambda: self.command(sys.executable, ROOT / 'docs' / 'links.py'),
+            'docs': self.docs,
             **{f'pytest {p.name}': lambda p=p: self.pytest(p) for p in sorted((ROOT / 'tests').glob('test_*.py'))},
             **{f'nbdev_test {n}': lambda n=n: self.nbdev_test(n) for n in notebooks if n not in runs},
             **{f'papermill {n}': lambda n=n: self.papermill(n) for n in runs},
@@ -111,6 +114,10 @@ class Checks:
     def _files(self, folder: str, pattern: str) -> list[str]:
         found = [p.relative_to(ROOT) for p in (ROOT / folder).rglob(pattern)]
         return sorted(p.as_posix() for p in found if not any(part[0] == '.' or part == '__pycache__' for part in p.parts))
+
+    def docs(self) -> Outcome:
+        "The site is built without a warning, and all its links lead somewhere."
+        return self.command(sys.executable, self.copy / 'docs' / 'build.py', '--sphinx', cwd=self.copy)
 
     def nbdev_test(self, name: str) -> Outcome:
         "All cells of a notebook run, but for those flagged slow."

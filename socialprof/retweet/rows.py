@@ -143,6 +143,13 @@ class Memory:
         counts = [earlier(keys, times, (outcome == kind) * float(last > 0))[m:] for kind in range(len(OUTCOMES))]
         return Ragged(places, starts)[m:], np.log1p(np.stack(counts, 1))
 
+# %% ../../nbs/retweet/05b_rows.ipynb #5e1d70aa
+def _engaged_before(memory: Memory, seen: Ragged) -> Ragged:
+    "One bag a row: the features of the posts in memory that its reader has seen and engaged with."
+    engaged = memory.outcome[seen.ids] < 2
+    posts = memory.post[seen.ids[engaged]]
+    return Ragged(posts.ids, posts.starts[np.r_[0, engaged.cumsum()][seen.starts]])
+
 # %% ../../nbs/retweet/05b_rows.ipynb #3cf388db
 @dataclass(frozen=True, eq=False)
 class TowerRows:
@@ -153,7 +160,7 @@ class TowerRows:
     post: Ragged                # bag of the post's features
     seen: Ragged                # positions in `features.memory_` of the reader's earlier rows, oldest first
     labels: np.ndarray | None   # int8 [n, L], where the frame has them
-    features: 'TowerFeatures'   # what made them
+    features: BaseEstimator     # the `TowerFeatures` that made them, defined below
 
     def __len__(self) -> int: return len(self.codes)
 
@@ -161,15 +168,13 @@ class TowerRows:
     def shape(self) -> tuple[int]: return (len(self),)
 
     def __getitem__(self, rows) -> 'TowerRows':
-        taken = {name: getattr(self, name)[rows] for name in ('tokens', 'codes', 'numbers', 'post', 'seen')}
-        return replace(self, **taken, labels=None if self.labels is None else self.labels[rows])
+        parts = {name: getattr(self, name)[rows] for name in ('tokens', 'codes', 'numbers', 'post', 'seen')}
+        return replace(self, **parts, labels=None if self.labels is None else self.labels[rows])
 
     @property
     def history(self) -> Ragged:
         "One bag a row: the features of all earlier posts that the reader engaged with, as StarSpace reads a reader."
-        memory, inside = self.features.memory_, self.features.memory_.outcome[self.seen.ids] < 2
-        told = memory.post[self.seen.ids[inside]]
-        return Ragged(told.ids, told.starts[np.r_[0, inside.cumsum()][self.seen.starts]])
+        return _engaged_before(self.features.memory_, self.seen)
 
 # %% ../../nbs/retweet/05b_rows.ipynb #aadda9bc
 class TowerFeatures(BaseEstimator):
