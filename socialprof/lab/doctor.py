@@ -67,7 +67,7 @@ def paper_notes(
     notes = []
     for paper in dict.fromkeys(papers):
         missing = missing_packages(paper)
-        if missing: notes.append(f'{paper}: runs that need what is not installed will fail; to get it: {install_line(missing)}')
+        if missing: notes.append(f'{paper}: runs that need what is missing fail; to get it: {install_line(missing)}')
     return notes
 
 # %% ../../nbs/lab/04b_doctor.ipynb #cea87628

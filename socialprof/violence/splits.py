@@ -15,7 +15,6 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
-from ..core.config import optional
 from ..core.folds import Cell, capped, drawn, jaccard, shingles, sketch, sketch_index
 from .clean import clean_all
 
@@ -76,23 +75,20 @@ def blocks(
     return found
 
 # %% ../../nbs/violence/04_splits.ipynb #befbab33
-_SHORT = {'Syrian Arab Republic': 'Syria', 'Russian Federation': 'Russia', 'Libyan Arab Jamahiriya': 'Libya',
-          'Palestinian Territory': 'Palestine', 'Iran, Islamic Republic of': 'Iran',
-          'United States': 'USA'}  # the names of the original's tables
+_SHORT = {'Syrian Arab Republic': 'Syria', 'Russian Federation': 'Russia', 'Libyan Arab Jamahiriya': 'Libya', 'Palestinian Territory': 'Palestine',
+    'Iran, Islamic Republic of': 'Iran', 'United States': 'USA'}  # the names of the original's tables
 
 def countries(
     frame: pd.DataFrame,  # with lon and lat
 ) -> np.ndarray:          # [n] str
     "The country of the town nearest to each post, looked up once a square kilometre; '' where the place is unknown."
-    towns = optional('reverse_geocode', 'violence')
-    names = np.full(len(frame), '', object)
-    placed = np.flatnonzero(filled(frame, 'lon') & filled(frame, 'lat'))
-    if not len(placed): return names
-    points = frame[['lat', 'lon']].to_numpy(float)[placed].round(2)
-    places, which = np.unique(points, axis=0, return_inverse=True)
-    labels = [_SHORT.get(town['country'], town['country']) for town in towns.search(places)]
-    names[placed] = np.array(labels, object)[which.ravel()]
-    return names
+    import reverse_geocode
+    found, known = np.full(len(frame), '', object), np.flatnonzero(filled(frame, 'lon') & filled(frame, 'lat'))
+    if not len(known): return found
+    places, which = np.unique(frame[['lat', 'lon']].to_numpy(float)[known].round(2), axis=0, return_inverse=True)
+    names = np.array([_SHORT.get(town['country'], town['country']) for town in reverse_geocode.search(places)], object)
+    found[known] = names[which.ravel()]
+    return found
 
 # %% ../../nbs/violence/04_splits.ipynb #a21fb774
 _TAG, _WORD = re.compile(r'[#＃$]\w+'), re.compile(r'\w+')
