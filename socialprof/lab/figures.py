@@ -11,16 +11,18 @@ __all__ = ['COLOURS', 'SPLITS', 'FOLDED', 'titles_of', 'forest', 'ranking', 'ran
 from collections.abc import Sequence
 import numpy as np
 import pandas as pd
-from ..core.config import cache_dir
+from ..core.config import cache_dir, optional
 from .intervals import contrast, estimate
 from .metrics import confusion, main_metric, metric_of
 from .predictions import is_multilabel
 
+# %% ../../nbs/lab/03a_figures.ipynb #62063cfe
 def _axes(width: float, height: float, columns: int = 1, rows: int = 1, **options):
     "A figure in the house style."
     import matplotlib.pyplot as plt
     import seaborn as sns
-    with sns.axes_style('whitegrid'): figure, axes = plt.subplots(rows, columns, figsize=(width, height), layout='constrained', **options)
+    with sns.axes_style('whitegrid'):
+        figure, axes = plt.subplots(rows, columns, figsize=(width, height), layout='constrained', **options)
     plt.close(figure)  # shown by being a cell's value, once
     return figure, axes
 
@@ -220,13 +222,14 @@ def learning_figure(
 
 # %% ../../nbs/lab/03a_figures.ipynb #5276bff7
 def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
-    "Two-dimensional UMAP, deterministic by seed; compiled code is kept below data/cache."
+    "Two-dimensional UMAP, deterministic by seed; compiled code is kept in the cache."
     import os, warnings
     os.environ.setdefault('NUMBA_CACHE_DIR', str(cache_dir('numba')))
-    import umap
+    umap = optional('umap', 'maps')
     from numba.core.registry import CPUDispatcher
     from umap import layouts, umap_, utils
-    for function in {f for module in (layouts, umap_, utils) for f in vars(module).values() if isinstance(f, CPUDispatcher)}: function.enable_caching()
+    compiled = {f for module in (layouts, umap_, utils) for f in vars(module).values() if isinstance(f, CPUDispatcher)}
+    for function in compiled: function.enable_caching()
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # n_jobs is 1 because a seed was given
         return umap.UMAP(n_neighbors=min(15, len(vectors) - 1), random_state=seed, n_jobs=1).fit_transform(vectors)

@@ -222,10 +222,18 @@ def result_path(notebook: str, parameters: dict, source: dict) -> Path:
 PACKAGES = ('socialprof', 'numpy', 'pandas', 'scikit-learn', 'torch', 'transformers', 'sentence-transformers', 'peft',
             'xgboost', 'papermill')
 
+def _version(package: str) -> str:
+    "The version of a package, or of its build for processors only, which has another name; '' if neither is here."
+    for name in (package, f'{package}-cpu'):
+        try: return metadata.version(name)
+        except metadata.PackageNotFoundError: continue
+    return ''
+
+# %% ../../nbs/lab/00h_results.ipynb #fa237b7d
 @cache
 def versions() -> dict[str, str]:
-    "Versions of Python and of the packages that results depend on."
-    return {'python': platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+    "Versions of Python and of the packages that results depend on; empty for one that is not installed."
+    return {'python': platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 # %% ../../nbs/lab/00h_results.ipynb #0d77b2b5
 def _git(*words: str) -> str:

@@ -17,7 +17,8 @@ from zipfile import ZIP_DEFLATED
 import numpy as np, pandas as pd, regex
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.ensemble import BaggingClassifier, GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import BaggingClassifier, GradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -27,7 +28,7 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
-from ..core.config import atomic_path, write_json
+from ..core.config import atomic_path, optional, write_json
 from ..core.text import check_texts
 
 # %% ../../nbs/learn/04_multilabel.ipynb #b966c221
@@ -223,9 +224,9 @@ def xgboost_trees(
     columns=1.,  # drawn for a tree, as a share of all; time goes with it
 ):
     "Boosted trees of XGBoost, one sequence a label."
-    from xgboost import XGBClassifier
-    return Multilabel(XGBClassifier(n_estimators=trees, learning_rate=rate, max_depth=depth, subsample=rows, colsample_bytree=columns,
-                                    random_state=seed, tree_method='hist', n_jobs=1), joint=True)
+    maker = optional('xgboost', 'classical').XGBClassifier
+    return Multilabel(maker(n_estimators=trees, learning_rate=rate, max_depth=depth, subsample=rows, colsample_bytree=columns,
+                            random_state=seed, tree_method='hist', n_jobs=1), joint=True)
 
 # %% ../../nbs/learn/04_multilabel.ipynb #6239fbb6
 def linear_svm(
@@ -496,10 +497,10 @@ def _write_xgboost(state: dict, folder: Path) -> dict:
 def _read_xgboost(state: dict, folder: Path) -> dict:
     "Put back what `_write_xgboost` took out."
     if not isinstance(state.get('estimator'), dict): return state
-    from xgboost import XGBClassifier
-    models = [XGBClassifier(**state['estimator']) for _ in range(state['models_'])]
+    maker = optional('xgboost', 'classical').XGBClassifier
+    models = [maker(**state['estimator']) for _ in range(state['models_'])]
     for n, one in enumerate(models): one.load_model(bytearray((folder / f'xgboost-{n}.json').read_bytes()))
-    return state | {'estimator': XGBClassifier(**state['estimator']), 'models_': models}
+    return state | {'estimator': maker(**state['estimator']), 'models_': models}
 
 # %% ../../nbs/learn/04_multilabel.ipynb #0ff751ce
 def _state(model) -> dict:
@@ -521,27 +522,32 @@ def save_multilabel(
     folder: str | Path,  # made if missing; an older model in it is replaced
 ) -> Path:
     "Write `model` to `folder` and return it: model.skops and, last, multilabel.json. No pickle."
-    import skops.io, sklearn
-    if not isinstance(model, _Labels): raise TypeError(f'expected a model of socialprof.learn.multilabel, found {type(model).__name__}')
+    import sklearn
+    dumps = optional('skops.io', 'classical').dumps
+    if not isinstance(model, _Labels):
+        raise TypeError(f'expected a model of socialprof.learn.multilabel, found {type(model).__name__}')
     check_is_fitted(model)
     folder = Path(folder)
     (folder / 'multilabel.json').unlink(missing_ok=True)
     with atomic_path(folder / 'model.skops') as temporary:
-        temporary.write_bytes(skops.io.dumps(_write_xgboost(_state(model), folder), compression=ZIP_DEFLATED, compresslevel=1))
-    write_json(folder / 'multilabel.json', {'model': type(model).__name__, 'labels': len(model.classes_), 'scikit-learn': sklearn.__version__})
+        state = _write_xgboost(_state(model), folder)
+        temporary.write_bytes(dumps(state, compression=ZIP_DEFLATED, compresslevel=1))
+    record = {'model': type(model).__name__, 'labels': len(model.classes_), 'scikit-learn': sklearn.__version__}
+    write_json(folder / 'multilabel.json', record)
     return folder
 
 # %% ../../nbs/learn/04_multilabel.ipynb #fcf3cb35
 def load_multilabel(
     folder: str | Path,  # written by `save_multilabel`
 ) -> _Labels:
-    "The model in `folder`; FileNotFoundError if there is none, TypeError if it holds a type that is not trusted, ValueError for a forged tree."
-    import skops.io
+    "The model in `folder`; FileNotFoundError if there is none, TypeError for an untrusted type, ValueError for a forged tree."
+    load = optional('skops.io', 'classical').load
     path = Path(folder) / 'multilabel.json'
     if not path.is_file(): raise FileNotFoundError(f'{path}: expected a model written by save_multilabel(), found no such file')
-    state = skops.io.load(Path(folder) / 'model.skops', trusted=TRUSTED)
+    state = load(Path(folder) / 'model.skops', trusted=TRUSTED)
     if not isinstance(state, dict) or state.get('kind') not in _Labels.kinds:
-        raise TypeError(f'{folder}/model.skops: expected the state of one of {", ".join(_Labels.kinds)}, found {type(state).__name__}')
+        kinds = ', '.join(_Labels.kinds)
+        raise TypeError(f'{folder}/model.skops: expected the state of one of {kinds}, found {type(state).__name__}')
     model = _of_state(_read_xgboost(state, Path(folder)))
     check_trees(model)
     return model
