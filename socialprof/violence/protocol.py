@@ -282,10 +282,10 @@ def fit_methods(
     names: Sequence[str],    # of METHODS
     views: Views,
     cells: Sequence[Cell],
-    work: Work | None = None,  # None: the quick profile's
+    work: protocol.Work | None = None,  # None: the quick profile's
 ) -> Fitted:
     "Fit methods on cells, apply them to the test rows, and add their variants. LookupError for an unknown name."
-    work = work or Work()
+    work = Work(**vars(work or protocol.Work()))
     for variant in work.variants: one_of('variant', variant, VARIANTS)
     methods = protocol.methods_named(names, METHODS)
     return protocol.fit_methods(methods, views, cells, work, partial(with_variants, variants=work.variants))
