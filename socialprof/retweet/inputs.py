@@ -56,7 +56,7 @@ def decoded_posts(
     tokenizer = source_tokenizer(name, vocabulary)
     if tokenizer is not None:
         return tokenizer.decode_batch(Ragged.of(frame['text_tokens']).lists(), skip_special_tokens=True)
-    raise LookupError(f'the vocabulary of {name}, which decodes the posts, is not here; give its file as `vocabulary`')
+    raise LookupError(f'posts are decoded by the vocabulary of {name}, not here; name its file as `vocabulary`')
 
 # %% ../../nbs/retweet/07a_inputs.ipynb #fbf45181
 def text_vectors(
