@@ -14,7 +14,7 @@ import pandas as pd
 from safetensors.numpy import load_file, save_file
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
-from ..core.config import atomic_path, read_json, write_json
+from ..core.config import atomic_path, optional, read_json, write_json
 from ..core.formats import near
 from ..learn.multilabel import check_labels
 from .columns import LABELS, targets
@@ -282,33 +282,48 @@ def _learned(model: BoostedEncodings, frame: pd.DataFrame, y: np.ndarray) -> pd.
     return pd.concat(parts, axis=1)
 
 # %% ../../nbs/retweet/04_encodings.ipynb #674dd156
+def _options(model: BoostedEncodings) -> dict:
+    "Settings of a model by the names that XGBoost has for them."
+    return dict(objective='binary:logistic', eval_metric='logloss', tree_method='hist', nthread=1, seed=model.seed, eta=model.rate,
+                max_depth=model.depth, subsample=model.rows, colsample_bytree=model.inputs, min_child_weight=model.least)
+
+# %% ../../nbs/retweet/04_encodings.ipynb #ca8f96d7
+def _validation(model: BoostedEncodings, validation) -> tuple:
+    "Features and labels of the rows that say when to stop; (None, None) without such rows."
+    if validation is None: return None, None
+    frame, y = validation
+    features = _features(model, unlabelled(frame)).to_numpy(np.float32)
+    return optional('xgboost', 'classical').DMatrix(features, nthread=1), check_labels(y)
+
+# %% ../../nbs/retweet/04_encodings.ipynb #b41fff5d
 def fit_boosted(model: BoostedEncodings, frame: pd.DataFrame, y, validation=None) -> BoostedEncodings:
     "The part of `BoostedEncodings.fit` that does it."
-    import xgboost
+    xgboost = optional('xgboost', 'classical')
     y = check_labels(y)
     if len(y) != len(frame): raise ValueError(f'expected as many labels as rows, found {len(y)} and {len(frame)}')
     features = _learned(model, frame, y)
     if not len(features.columns): raise ValueError('expected at least one feature, found none: name groups or given columns')
-    options = dict(objective='binary:logistic', eval_metric='logloss', tree_method='hist', nthread=1, seed=model.seed, eta=model.rate, max_depth=model.depth,
-                   subsample=model.rows, colsample_bytree=model.inputs, min_child_weight=model.least)
     matrix = xgboost.QuantileDMatrix(features.to_numpy(np.float32), nthread=1)
-    held = None if validation is None else xgboost.DMatrix(_features(model, unlabelled(validation[0])).to_numpy(np.float32), nthread=1)
-    truth = None if validation is None else check_labels(validation[1])
-    model.names_, model.classes_, model.constant_ = list(features), np.arange(y.shape[1]), (y.sum(0) + 1) / (len(y) + 2)
-    model.boosters_ = [_boosted(options, matrix, column, held, None if held is None else truth[:, k], model) for k, column in enumerate(y.T)]
+    unseen, truth = _validation(model, validation)
+    model.names_ = list(features)
+    model.classes_ = np.arange(y.shape[1])
+    model.constant_ = (y.sum(0) + 1) / (len(y) + 2)
+    columns = [None] * y.shape[1] if truth is None else truth.T
+    model.boosters_ = [_boosted(model, matrix, column, unseen, true) for column, true in zip(y.T, columns, strict=True)]
     model.trees_ = [0 if booster is None else booster.num_boosted_rounds() for booster in model.boosters_]
     return model
 
 # %% ../../nbs/retweet/04_encodings.ipynb #7348dbbe
-def _boosted(options: dict, matrix, y: np.ndarray, held, truth, model: BoostedEncodings):
+def _boosted(model: BoostedEncodings, matrix, y: np.ndarray, unseen, truth):
     "The trees of one label; None where training rows have one value only."
-    import xgboost
+    xgboost = optional('xgboost', 'classical')
     if y.min() == y.max(): return None
     matrix.set_label(y)
-    if held is None: return xgboost.train(options, matrix, model.trees, verbose_eval=False)
-    held.set_label(truth)
-    found = xgboost.train(options, matrix, model.trees, evals=[(held, 'validation')], early_stopping_rounds=model.patience, verbose_eval=False)
-    return found[:found.best_iteration + 1]
+    if unseen is None: return xgboost.train(_options(model), matrix, model.trees, verbose_eval=False)
+    unseen.set_label(truth)
+    booster = xgboost.train(_options(model), matrix, model.trees, evals=[(unseen, 'validation')],
+                            early_stopping_rounds=model.patience, verbose_eval=False)
+    return booster[:booster.best_iteration + 1]
 
 # %% ../../nbs/retweet/04_encodings.ipynb #db5a45f6
 def importances_of(model: BoostedEncodings) -> pd.DataFrame:
@@ -369,16 +384,19 @@ def _parts(model: BoostedEncodings, record: Mapping, arrays: Mapping) -> dict:
 # %% ../../nbs/retweet/04_encodings.ipynb #d25ecb49
 def load_boosted(folder: str | Path) -> BoostedEncodings:
     "See `BoostedEncodings.load`. FileNotFoundError if there is no whole model."
-    import xgboost
+    xgboost = optional('xgboost', 'classical')
     folder = Path(folder)
-    if not (folder / 'boosted.json').is_file(): raise FileNotFoundError(f'{folder}: expected boosted.json, found none; name a folder saved whole')
-    record, arrays = read_json(folder / 'boosted.json'), load_file(folder / 'arrays.safetensors')
+    if not (folder / 'boosted.json').is_file():
+        raise FileNotFoundError(f'{folder}: expected boosted.json, found none; name a folder saved whole')
+    record = read_json(folder / 'boosted.json')
+    arrays = load_file(folder / 'arrays.safetensors')
     model = BoostedEncodings(**record['settings'])
-    model.names_, model.targets_, model.trees_ = record['names'], record['targets'], record['trees']
-    model.constant_, model.parts_, model.boosters_ = arrays['constant'], _parts(model, record, arrays), []
+    for name in ('names', 'targets', 'trees'): setattr(model, f'{name}_', record[name])
+    model.constant_ = arrays['constant']
+    model.parts_ = _parts(model, record, arrays)
     model.classes_ = np.arange(len(model.trees_))
-    for k, trees in enumerate(model.trees_):
-        model.boosters_.append(xgboost.Booster(dict(nthread=1)) if trees else None)
-        if trees: model.boosters_[k].load_model(bytearray((folder / f'xgboost-{k}.json').read_bytes()))
+    model.boosters_ = [xgboost.Booster(dict(nthread=1)) if trees else None for trees in model.trees_]
+    for k, booster in enumerate(model.boosters_):
+        if booster is not None: booster.load_model(bytearray((folder / f'xgboost-{k}.json').read_bytes()))
     model.first_ = load_boosted(folder / 'first') if model.stacked else None
     return model

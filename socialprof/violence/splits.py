@@ -15,6 +15,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
+from ..core.config import optional
 from ..core import splits
 from ..core.folds import Cell, jaccard, shingles, sketch, sketch_index
 from ..core.splits import Split, filled, in_training
@@ -80,10 +81,10 @@ def countries(
     frame: pd.DataFrame,  # with lon and lat
 ) -> np.ndarray:          # [n] str
     "The country of the town nearest to each post, looked up once a square kilometre; '' where the place is unknown."
-    import reverse_geocode
     names = np.full(len(frame), '', object)
     located = np.flatnonzero(filled(frame, 'lon') & filled(frame, 'lat'))
     if not len(located): return names
+    reverse_geocode = optional('reverse_geocode', 'violence')
     places = frame[['lat', 'lon']].to_numpy(float)[located].round(2)
     places, number = np.unique(places, axis=0, return_inverse=True)
     towns = [town['country'] for town in reverse_geocode.search(places)]
