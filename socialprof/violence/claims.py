@@ -12,7 +12,7 @@ from dataclasses import replace
 from ..lab.ledger import Claim, Number, Summary, beats, metrics_in
 from ..lab.intervals import Term
 from ..lab.planted import Arm, Experiment
-from .labels import LABELS, SIX
+from .labels import LABELS, SIX, USE_NOTE
 
 # %% ../../nbs/violence/09_claims.ipynb #20cac553
 CARD = 'encoder full'      # the method that answers the card's model
@@ -437,7 +437,7 @@ def claims_on(
 
 # %% ../../nbs/violence/09_claims.ipynb #7608bb9c
 SUMMARY = Summary('Posts near collective violence, the model card of a multilingual encoder (Mendieta and Warren 2025).',
-                  "*encoder full*, or where it was not run *encoder LoRA*, answers for the card's fine-tuned model.",
+                  "*encoder full*, or where it was not run *encoder LoRA*, answers for the card's fine-tuned model.\n\n" + USE_NOTE,
                   metric='macro_auc', floor='language prior')
 
 # %% ../../nbs/violence/09_claims.ipynb #3ee5445d

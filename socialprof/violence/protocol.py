@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['USE', 'ENCODINGS', 'FROM_TEXT', 'MAPPED', 'VARIANTS', 'STAND_IN', 'SETTINGS', 'CARD', 'RATES', 'WORK', 'METHODS',
            'Facts', 'encoded', 'Views', 'batches_of', 'batch_rows', 'with_variants', 'Work', 'model_of', 'labelled',
-           'fit_plain', 'fit_classical', 'Setting', 'setting', 'fit_tuned', 'fit_methods']
+           'fit_plain', 'fit_classical', 'Setting', 'setting', 'fit_tuned', 'fit_methods', 'encoders']
 
 # %% ../../nbs/violence/05_protocol.ipynb #186a00e7
 from collections.abc import Callable, Sequence
@@ -289,3 +289,10 @@ def fit_methods(
     for variant in work.variants: one_of('variant', variant, VARIANTS)
     methods = protocol.methods_named(names, METHODS)
     return protocol.fit_methods(methods, views, cells, work, partial(with_variants, variants=work.variants))
+
+# %% ../../nbs/violence/05_protocol.ipynb #5b0a0018
+def encoders(fitted: Fitted, views: Views) -> set[str]:
+    "Hub ids or folders of the encoders that fitted methods read vectors of, or tuned."
+    inputs = {METHODS[name].inputs for name in fitted.models}
+    frozen = {ENCODINGS[name](views)['model'] for name in inputs & set(ENCODINGS)}
+    return frozen | {model.model for model in fitted.models.values() if isinstance(model, FineTuner)}
