@@ -309,9 +309,11 @@ def _newest(
 
 # %% ../../nbs/lab/00h_results.ipynb #f4590d60
 def _still_current(result: dict) -> bool:
-    "Would a finished run have the same key today?"
+    "Would a finished run have the same key today? One whose notebook or paper is no longer here has none."
     inputs = results_fingerprint(result['path'].parent.parent) if 'task' not in result['parameters'] else ''
-    return is_current(result['path'], run_key(result['notebook'], result['parameters'], _files(result), inputs))[0]
+    try: key = run_key(result['notebook'], result['parameters'], _files(result), inputs)
+    except LookupError: return False
+    return is_current(result['path'], key)[0]
 
 # %% ../../nbs/lab/00h_results.ipynb #8ecd7cbc
 def load_results(
