@@ -436,9 +436,9 @@ def claims_on(
     return stated + carried if 'custom' in tasks else stated
 
 # %% ../../nbs/violence/09_claims.ipynb #7608bb9c
+_CARD_NOTE = "*encoder full*, or where it was not run *encoder LoRA*, answers for the card's fine-tuned model."
 SUMMARY = Summary('Posts near collective violence, the model card of a multilingual encoder (Mendieta and Warren 2025).',
-                  "*encoder full*, or where it was not run *encoder LoRA*, answers for the card's fine-tuned model.\n\n" + USE_NOTE,
-                  metric='macro_auc', floor='language prior')
+                  f'{_CARD_NOTE}\n\n{USE_NOTE}', metric='macro_auc', floor='language prior')
 
 # %% ../../nbs/violence/09_claims.ipynb #3ee5445d
 WORLD_SIZE = ('rows', 1200)  # argument of data.load, and a small value of it
