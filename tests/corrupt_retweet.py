@@ -63,7 +63,6 @@ LINES: dict[str, tuple[Callable, str]] = {
     'a column more': (one_more, '25'),
     'a column less': (one_less, '23'),
     'labels missing in a line': (without_labels, 'mixed'),
-    'an empty line': (empty_line, 'empty line'),
     'a line feed inside a line': (feed_inside, '24 columns'),
     'a pair twice': (twice, 'once'),
     'a token no number': (cell('text_tokens', b'101\thello\t102'), 'hello'),
@@ -99,11 +98,8 @@ LINES: dict[str, tuple[Callable, str]] = {
     'True': (cell('reader_verified', b'True'), 'True'),
     '1 for true': (cell('engagee_follows_engager', b'1'), 'engagee_follows_engager'),
     'flag missing': (emptied('author_verified'), 'author_verified'),
-    'a like before its post': (early('like_time'), 'like_time at or after'),
-    'a retweet before its post': (early('retweet_time'), 'retweet_time at or after'),
     'a label of 0': (cell('like_time', b'0'), 'like_time'),
     'a label true': (cell('like_time', b'true'), 'like_time'),
-    'a carriage return at the end': (cell('like_time', lambda v: v + b'\r'), 'line feed'),
     'a carriage return inside': (cell('language', lambda v: v + b'\r'), 'carriage return'),
     'Latin-1': (cell('language', lambda v: b'\xe9' + v), '0xE9'),
     'a letter that is not ASCII': (cell('tweet_type', 'TopLevél'.encode()), 'tweet_type'),
@@ -115,14 +111,17 @@ def header(old: str, new: str) -> Callable:
     def change(data: bytes, rng: random.Random) -> bytes: return '\x01'.join(c.official for c in BY_NAME.values()).replace(old, new).encode() + b'\n' + data
     return change
 
+# what changes no result: name → (change of the fields, words of the note)
+ODD_LINES: dict[str, tuple[Callable, str]] = {
+    'an empty line': (empty_line, 'empty lines'),
+    'a like before its post': (early('like_time'), 'engagement before their post'),
+    'a retweet before its post': (early('retweet_time'), 'engagement before their post'),
+    'a carriage return at the end': (cell('like_time', lambda v: v + b'\r'), 'carriage return and line feed'),
+}
 # name → (change of the bytes of a file, words of the refusal)
 FILES: dict[str, tuple[Callable, str]] = {
-    'empty file': (lambda data, rng: b'', 'empty file'),
     'cut short': (lambda data, rng: data[:-rng.randint(60, 200)], 'cut'),
-    'without the last line feed': (lambda data, rng: data[:-1], 'line feed'),
-    'carriage returns': (lambda data, rng: data.replace(b'\n', b'\r\n'), 'line feed'),
     'UTF-16': (lambda data, rng: data.decode().encode('utf-16'), 'UTF-16'),
-    'byte order mark': (lambda data, rng: b'\xef\xbb\xbf' + data, 'EF BB BF'),
     'compressed': (lambda data, rng: __import__('gzip').compress(data), 'decompress'),
     'commas for columns': (lambda data, rng: data.replace(b'\x01', b';'), '0x01'),
     'JSON': (lambda data, rng: b'{"text": "a"}\n' * 30, '0x01'),
@@ -130,17 +129,24 @@ FILES: dict[str, tuple[Callable, str]] = {
     'a header with a column twice': (header('hashtags', 'language'), 'once'),
     'a header without a column': (lambda data, rng: header('\x01hashtags', '')(data, rng), 'without hashtags'),
 }
+# name → (change of the bytes of a file, words of the note)
+ODD_FILES: dict[str, tuple[Callable, str]] = {
+    'carriage returns': (lambda data, rng: data.replace(b'\n', b'\r\n'), 'carriage return and line feed'),
+    'byte order mark': (lambda data, rng: b'\xef\xbb\xbf' + data, 'byte order mark'),
+    'a header': (header('', ''), 'with a header'),
+}
 KINDS = (*LINES, *FILES)
+ODDITIES = (*ODD_LINES, *ODD_FILES)
 
 def corrupt(folder: Path, kind: str, seed: int = 0) -> tuple[str, int | None]:
-    "Damage a random file of a good folder; words that the refusal must hold, and the line (None: the file) that it must name."
+    "Damage a random file of a good folder; words that the refusal or the note must hold, and the line (None: the file) that it must name."
     rng = random.Random(f'{kind} {seed}')
     path = rng.choice(sorted(folder.glob('*.tsv')))
-    if kind in FILES:
-        change, words = FILES[kind]
+    if kind in FILES or kind in ODD_FILES:
+        change, words = (FILES | ODD_FILES)[kind]
         path.write_bytes(change(path.read_bytes(), rng))
         return words, None
-    change, words = LINES[kind]
+    change, words = (LINES | ODD_LINES)[kind]
     lines = [line.split(b'\x01') for line in path.read_bytes().split(b'\n')[:-1]]
     row = change(lines, rng)
     path.write_bytes(b''.join(b'\x01'.join(line) + b'\n' for line in lines))

@@ -64,7 +64,7 @@ def test_predict_writes_a_checked_submission(socialprof, folder, tmp_path):
 
 
 @pytest.mark.parametrize('words, code, told', [
-    (['data', 'check', 'influencer/intend', '.'], 2, 'it has: profiling, interest, intent, custom'),
+    (['data', 'check', 'influencer/intend', '.'], 2, 'there are: profiling, interest, intent, custom'),
     (['data', 'check', 'influencer/intent', 'nowhere'], 1, 'nowhere'),
     (['data', 'check', 'influencer', '.'], 1, 'name the task'),
     (['data', 'simulate', 'influencer', 'somewhere'], 2, 'name one of'),

@@ -1,5 +1,5 @@
 """The retweet twin: every damage is named with file and line, nothing is lost, a conversion survives a kill, what is written reads back."""
-import json, os, random, re, signal, subprocess, sys, time, warnings
+import os, random, re, signal, subprocess, sys, time, warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from corrupt_retweet import KINDS, LINES, corrupt
+from corrupt_retweet import KINDS, LINES, ODDITIES, corrupt
 
 from socialprof.core.formats import FormatError
+from socialprof.core.reading import read_aside
 from socialprof.retweet import convert as converting, data
 from socialprof.retweet.columns import BY_NAME, INPUTS, LABELS, NAMES, as_frame, as_table, targets, types
 from socialprof.retweet.convert import convert, files_of, quick_fingerprint
@@ -45,20 +46,52 @@ def test_every_damage_is_named(kind, tmp_path):
 
 
 @pytest.mark.parametrize('kind', LINES)
-def test_quarantine_keeps_and_counts(kind, tmp_path):
+def test_rows_set_aside_are_kept_to_the_byte(kind, tmp_path):
+    "Rows read and rows set aside are the lines of the files."
     folder = folder_of(tmp_path / 'folder')
     corrupt(folder, kind)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.warns(UserWarning, match='kept in quarantine'): about = convert(folder, tmp_path / 'out', 'quarantine', piece=60_000)
-    reasons = [json.loads(line) for line in (tmp_path / 'out/quarantine/reasons.jsonl').read_text().splitlines()]
-    kept = (tmp_path / 'out/quarantine/rows.tsv').read_bytes()
-    assert len(reasons) == about['quarantined'] and sum(r['bytes'] for r in reasons) == len(kept)
-    for reason in reasons:
-        source = Path(reason['file']).read_bytes().split(b'\n')[reason['line'] - 1] + b'\n'
-        assert kept[reason['start']:reason['start'] + reason['bytes']] == source and reason['reasons']
-    assert about['rows']['training'] + about['quarantined'] == about['lines'] == sum(text.count(b'\n') for text in before.values())
-    assert rows_in(tmp_path / 'out').height == about['rows']['training']
+    with pytest.warns(UserWarning, match='set aside'): about = convert(folder, tmp_path / 'out', 'set-aside', piece=60_000)
+    bad = read_aside(tmp_path / 'out/set-aside')
+    assert len(bad) == about['set_aside'] == about['reading']['set_aside']['rows']
+    for entry, raw in bad:
+        assert raw == Path(entry['file']).read_bytes().split(b'\n')[entry['line'] - 1] + b'\n' and entry['reasons']
+    assert about['rows']['training'] + about['set_aside'] == about['lines'] == sum(text.count(b'\n') for text in before.values())
+    assert rows_in(tmp_path / 'out').height == about['rows']['training'] == about['reading']['rows']
     assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize('kind', ODDITIES)
+def test_what_changes_no_result_is_read_and_noted(kind, tmp_path):
+    for seed, piece in enumerate((2**25, 60_000)):
+        folder = folder_of(tmp_path / str(seed))
+        words, line = corrupt(folder, kind, seed)
+        with pytest.warns(UserWarning, match=words): about = convert(folder, tmp_path / f'out {seed}', piece=piece)
+        found, named = rows_in(tmp_path / f'out {seed}'), ' '.join(about['reading']['oddities'])
+        times = [f'{label}_time' for label in LABELS]
+        assert found.drop(times).equals(TABLE.drop(times)) and about['rows']['training'] + about['empty_lines'] == about['lines']
+        assert not line or f':{line}' in named
+
+
+def test_a_last_line_that_may_be_cut_is_refused(tmp_path):
+    "Cut behind its last separator a line is whole but for the time of a like."
+    rows = [row for row in ROWS if not row.endswith(b'\x01\n')][:5]
+    cut = rows[-1][:rows[-1].rindex(b'\x01') + 1]
+    (tmp_path / 'training.tsv').write_bytes(b''.join([*rows[:-1], cut]))
+    with pytest.raises(FormatError, match='nothing in its last column'): data.read(tmp_path)
+    (tmp_path / 'training.tsv').write_bytes(b''.join(rows)[:-1])
+    with pytest.warns(UserWarning, match='without a line feed'): assert len(data.read(tmp_path)) == 5
+
+
+def test_files_without_rows(tmp_path):
+    folder = folder_of(tmp_path / 'in')
+    (folder / 'part-00007').write_bytes(b'')
+    for name in ('training2.csv', 'more.txt', 'part-00000.lzo.index', 'part-00000.crc', 'README.md'): (folder / name).write_bytes(b'x')
+    with pytest.warns(UserWarning, match='files without a row'): frame = data.read(folder)
+    assert len(frame) == 600 and len(frame.attrs['reading']['not_read']) == 5
+    with pytest.warns(UserWarning, match=r'not read: 2 \(more.txt, training2.csv\)'): data.read(folder)
+    for path in folder.glob('part*'): path.write_bytes(b'')
+    with pytest.raises(FormatError, match='at least one row'): data.read(folder)
 
 
 def test_many_bad_rows_of_all_kinds_at_once(tmp_path):
@@ -71,8 +104,8 @@ def test_many_bad_rows_of_all_kinds_at_once(tmp_path):
     for piece in (3_000, 50_000, 2**25):
         with pytest.raises(FormatError) as refused: convert(tmp_path / 'in', tmp_path / 'strict', piece=piece)
         found.append(str(refused.value))
-        with pytest.warns(UserWarning): about = convert(tmp_path / 'in', tmp_path / f'{piece}', 'quarantine', piece=piece)
-        assert about['quarantined'] == 80 and rows_in(tmp_path / f'{piece}').equals(TABLE[[k for k in range(600) if k not in bad]])
+        with pytest.warns(UserWarning): about = convert(tmp_path / 'in', tmp_path / f'{piece}', 'set-aside', piece=piece)
+        assert about['set_aside'] == 80 and rows_in(tmp_path / f'{piece}').equals(TABLE[[k for k in range(600) if k not in bad]])
     assert len(set(found)) == 1 and len(refused.value.problems) == 20 and refused.value.total >= 80
 
 
@@ -81,9 +114,9 @@ def test_doubled_pairs_across_files(tmp_path):
     (folder / 'part-00002.tsv').write_bytes(b''.join(ROWS[10:13]))
     with pytest.raises(FormatError, match='3 problems') as refused: data.read(folder)
     assert refused.value.problems[0].line == 1 and 'part-00000.tsv:11' in str(refused.value)
-    with pytest.warns(UserWarning): about = convert(folder, tmp_path / 'out', 'quarantine', piece=20_000)
-    assert about['doubled'] == about['quarantined'] == 3 and rows_in(tmp_path / 'out').equals(TABLE)
-    assert (tmp_path / 'out/quarantine/rows.tsv').read_bytes() == b''.join(ROWS[10:13])
+    with pytest.warns(UserWarning): about = convert(folder, tmp_path / 'out', 'set-aside', piece=20_000)
+    assert about['doubled'] == about['set_aside'] == 3 and rows_in(tmp_path / 'out').equals(TABLE)
+    assert (tmp_path / 'out/set-aside/rows').read_bytes() == b''.join(ROWS[10:13])
 
 
 def test_equal_keys_are_only_a_suspicion(tmp_path, monkeypatch):
@@ -100,9 +133,9 @@ def test_pieces_of_any_size(piece, tmp_path):
     assert rows_in(tmp_path / 'out').equals(TABLE[:40])
 
 
-def killed_and_resumed(folder: Path, target: Path, policy: str, pieces: int) -> dict:
+def killed_and_resumed(folder: Path, target: Path, bad_rows: str, pieces: int) -> dict:
     "Convert, kill -9 when some pieces are done, convert again."
-    code = f'from socialprof.retweet.convert import convert; convert({str(folder)!r}, {str(target)!r}, {policy!r}, piece=4000, workers=2)'
+    code = f'from socialprof.retweet.convert import convert; convert({str(folder)!r}, {str(target)!r}, {bad_rows!r}, piece=4000, workers=2)'
     process = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.PIPE, start_new_session=True)
     for _ in range(3000):
         if len(list(target.glob('_work/*-*.json'))) >= pieces or process.poll() is not None: break
@@ -114,16 +147,17 @@ def killed_and_resumed(folder: Path, target: Path, policy: str, pieces: int) -> 
     with pytest.raises(ValueError, match='under way'): data.scan(target)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning)
-        return convert(folder, target, policy, piece=4000, workers=1)
+        return convert(folder, target, bad_rows, piece=4000, workers=1)
 
 
 def test_killed_and_resumed_equals_unbroken(tmp_path, capsys):
     folder = folder_of(tmp_path / 'in')
     corrupt(folder, 'a count a word')
     corrupt(folder, 'a pair twice')
-    with pytest.warns(UserWarning): whole = convert(folder, tmp_path / 'whole', 'quarantine', piece=4000, workers=1)
-    again = killed_and_resumed(folder, tmp_path / 'broken', 'quarantine', 5)
+    with pytest.warns(UserWarning): whole = convert(folder, tmp_path / 'whole', 'set-aside', piece=4000, workers=1)
+    again = killed_and_resumed(folder, tmp_path / 'broken', 'set-aside', 5)
     assert again['resumed'] >= 5 and whole['resumed'] == 0 and 'going on after' in capsys.readouterr().err
+    for about in (whole, again): about['reading']['set_aside'].pop('folder')
     changing = {'seconds', 'peak_memory_mb', 'resumed'}
     assert {k: v for k, v in again.items() if k not in changing} == {k: v for k, v in whole.items() if k not in changing}
     files = [sorted(p.relative_to(tmp_path / name) for p in (tmp_path / name).rglob('*') if p.is_file()) for name in ('whole', 'broken')]

@@ -1,5 +1,5 @@
 """The violence twin: every damage is named, what is written reads back, and real files pass where there are any."""
-import os, re, sys, warnings
+import os, random, re, sys, warnings
 from pathlib import Path
 
 import pandas as pd
@@ -7,9 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
-from corrupt_violence import KINDS, corrupt, rows_of, write_rows
+from corrupt_violence import EMPTY, KINDS, ODDITIES, ROWS, corrupt, rows_of, write_rows
 
 from socialprof.core.formats import FormatError
+from socialprof.core.reading import read_aside
 from socialprof.violence import data
 from socialprof.violence.labels import LABELS, SIX
 
@@ -35,12 +36,65 @@ def test_every_damage_is_named(kind, tmp_path):
         assert wanted in str(refused.value)
 
 
+@pytest.mark.parametrize('kind', [*ODDITIES, *EMPTY])
+def test_what_changes_no_result_is_read_and_noted(kind, tmp_path):
+    for seed in range(2):
+        folder = data.write(SMALL, tmp_path / str(seed), 'all')
+        words = corrupt(folder, kind, seed)
+        frame = data.read(folder, 'all')
+        notes = frame.attrs['reading']['oddities']
+        assert any(words in note for note in notes) if words else not notes
+        if kind in EMPTY: assert 0 < len(frame) < len(SMALL) and SMALL.id.isin(frame.id).sum() == len(frame)
+        else: pd.testing.assert_frame_equal(frame.drop(columns='language'), SMALL.drop(columns='language'))
+
+
+@pytest.mark.parametrize('kind', ROWS)
+def test_rows_set_aside_are_kept_to_the_byte(kind, tmp_path):
+    "Rows read and rows set aside are the rows of the files; the rows read are what they were."
+    for seed in range(4):
+        folder = data.write(SMALL, tmp_path / str(seed), 'all')
+        corrupt(folder, kind, seed)
+        bytes_of = {path.as_posix(): path.read_bytes() for path in folder.glob('*.csv')}
+        frame = data.read(folder, 'all', bad_rows='set-aside')
+        outcome = frame.attrs['reading']
+        bad = read_aside(outcome['set_aside']['folder'])
+        more = kind in ('id twice', 'the header again')
+        assert len(frame) == outcome['rows'] and len(frame) + len(bad) == len(SMALL) + more and len(bad) == 1
+        entry, raw = bad[0]
+        lines = bytes_of[Path(entry['file']).as_posix()].split(b'\n')
+        assert b'\n'.join(lines[entry['line'] - 1:]).startswith(raw) and entry['reasons']
+        kept = SMALL[SMALL.id.isin(frame.id)].reset_index(drop=True)
+        pd.testing.assert_frame_equal(frame, kept)
+        assert {path.as_posix(): path.read_bytes() for path in folder.glob('*.csv')} == bytes_of
+
+
+def test_damage_of_all_kinds_at_once(tmp_path):
+    "Files are damaged again and again: every row is read or set aside, and none is both."
+    bytes_wise = [kind for kind, (change, _) in ROWS.items() if getattr(change, 'raw', False) and kind != 'cut short']
+    for seed in range(6):
+        folder = data.write(SMALL, tmp_path / str(seed), 'all')
+        rng = random.Random(seed)
+        kinds = [*rng.choices(sorted(ROWS.keys() - {'cut short', *bytes_wise}), k=9), *rng.choices(bytes_wise, k=4)]
+        for kind in kinds: corrupt(folder, kind, rng.randrange(99))
+        frame = data.read(folder, 'all', bad_rows='set-aside')
+        bad = read_aside(frame.attrs['reading']['set_aside']['folder'])
+        assert len(frame) + len(bad) == len(SMALL) + sum(kind in ('id twice', 'the header again') for kind in kinds) and len(bad) > 3
+        assert all(raw in Path(entry['file']).read_bytes() for entry, raw in bad)
+        pd.testing.assert_frame_equal(frame, SMALL[SMALL.id.isin(frame.id)].reset_index(drop=True))
+
+
+def test_no_row_at_all_is_refused(tmp_path):
+    folder = data.write(SMALL, tmp_path / 'folder', 'all')
+    for path in folder.glob('*.csv'): path.write_text(path.read_text(encoding='utf-8').split('\n')[0] + '\n', encoding='utf-8')
+    with pytest.raises(FormatError, match='at least one post'): data.read(folder, 'all')
+
+
 def test_lines_are_those_of_the_file(tmp_path):
     "Texts that go over several lines do not move the line that is named."
     folder = data.write(SMALL.assign(text=[f'one\ntwo\n"three", {i}' for i in range(len(SMALL))]), tmp_path / 'folder', 'all')
     path = max(folder.glob('*.csv'), key=lambda p: len(rows_of(p)))
     rows = rows_of(path)
-    rows[-1][rows[0].index('lang')] = 'klingon'
+    rows[-1][rows[0].index('geo_x')] = 'klingon'
     write_rows(path, rows)
     with pytest.raises(FormatError) as refused: data.read(folder, 'all')
     assert refused.value.problems[0].line == 2 + 3 * (len(rows) - 2) and 'klingon' in str(refused.value)
@@ -50,7 +104,7 @@ def test_twenty_at_a_time(tmp_path):
     folder = data.write(SMALL, tmp_path / 'folder', 'all')
     for path in folder.glob('*.csv'):
         rows = rows_of(path)
-        for row in rows[1:]: row[rows[0].index('lang')] = 'zz'
+        for row in rows[1:]: row[rows[0].index('geo_x')] = 'zz'
         write_rows(path, rows)
     with pytest.raises(FormatError, match='60 problems') as refused: data.read(folder, 'all')
     assert len(refused.value.problems) == 20 and '40 more' in str(refused.value)
@@ -71,17 +125,15 @@ def test_no_folder_and_no_files(tmp_path):
         with pytest.raises((FormatError, OSError), match=folder.name): data.read(folder, 'all')
 
 
-def test_a_missing_text_is_said_and_left_out(tmp_path):
-    "Two of the 23 million real rows have none; an empty text is a text."
+def test_a_missing_text_is_an_empty_one(tmp_path):
+    "Two of the 23 million real rows have none: they are read, and counted."
     folder = data.write(SMALL, tmp_path / 'folder', 'all')
     path = min(folder.glob('*.csv'))
-    text = path.read_text(encoding='utf-8')
     rows = rows_of(path)
-    at = rows[0].index('text')
-    plain = re.escape(','.join(f'"{cell}"' if set(cell) & set(',"\n') else cell for cell in rows[1][:at]))
-    path.write_text(re.sub(plain + r',("(?:[^"]|"")*"|[^,\n]*),', lambda m: ','.join(m[0].split(',')[:at]) + ',""' + ',', text, count=1), encoding='utf-8')
-    found = data.read(folder, 'all')
-    assert len(found) in (len(SMALL), len(SMALL) - 1) and found.text.map(type).eq(str).all()
+    rows[1][rows[0].index('text')] = ''
+    write_rows(path, rows)
+    frame = data.read(folder, 'all')
+    assert len(frame) == len(SMALL) and frame.text[0] == '' and 'posts without a text' in frame.attrs['reading']['oddities'][0]
 
 
 ugly = st.text(st.characters(exclude_categories=('Cs',), exclude_characters='\x00'), max_size=40) | st.sampled_from(

@@ -28,8 +28,8 @@ class UsageError(ValueError):
     "The user asked for something that is not there; the message lists what is."
 
 # %% ../../nbs/lab/03_batch.ipynb #8ffe6050
-SAMPLE = 10_000        # rows of a large source that are read before a batch
-READING = ('policy',)  # parameters about how a source is read, which name no variant of a method
+SAMPLE = 10_000          # rows of a large source that are read before a batch
+READING = ('bad_rows',)  # parameters about how a source is read, which name no variant of a method
 
 # %% ../../nbs/lab/03_batch.ipynb #56022595
 @dataclass(frozen=True)
