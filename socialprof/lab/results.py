@@ -77,12 +77,13 @@ COMMON: dict[str, Parameter] = {parameter.name: parameter for parameter in (
     Parameter('variant', '', 'set by the batch: what the command line changed'),
     Parameter('data_seed', 0, 'of simulated data'),
     Parameter('show_text', False, 'may posts of a real source appear on the page?'),
+    Parameter('bad_rows', 'refuse', "of real files, that cannot be used: 'refuse', or 'set-aside'"),
     Parameter('repeats', 1, 'repeats of the fold with other seeds'),
     Parameter('condition', '', "name of what is changed, which stands behind a bar in the methods' names"),
     Parameter('part', '', "name of this choice of methods, for the file's name"),
     Parameter('save_model', '', "keep this method's model beside the result"))}
 ALWAYS = ('profile', 'reports', 'variant')
-WITH_SOURCE = ('data_seed', 'show_text')
+WITH_SOURCE = ('data_seed', 'show_text', 'bad_rows')
 
 # %% ../../nbs/lab/00h_results.ipynb #9fa9ca88
 def paper_of(
