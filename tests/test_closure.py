@@ -160,7 +160,7 @@ def a_source(paper: str, folder: Path) -> tuple[str, Path, list]:
         return 'violence/run_classical', 'six', next(path for path in (folder / 'six').iterdir()), more
     retweet.write(world.simulate(rows=300), folder)
     more = [lambda: retweet.write(world.simulate(rows=300, seed=1), folder, part='val')]
-    return 'retweet/run_boost', 'retweet', folder / 'training.tsv', more
+    return 'retweet/run_methods', 'retweet', folder / 'training.tsv', more
 
 
 @pytest.mark.parametrize('paper', ['influencer', 'violence', 'retweet'])
