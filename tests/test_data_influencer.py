@@ -18,6 +18,12 @@ SMALL = data.simulate('profiling', seed=3, users_per_label=2)
 WHOLE_FILE = {'no texts', 'no truth', 'test truth alone', 'file misnamed'}  # no line to name
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    "Rows that are set aside go to a cache of the test's own."
+    monkeypatch.setenv('SOCIALPROF_CACHE', str(tmp_path_factory.mktemp('cache')))
+
+
 @pytest.mark.parametrize('kind', sorted(KINDS.keys() - {'a line of 2 GB'}))
 def test_every_damage_is_named(kind, tmp_path):
     for seed in range(1 if kind == 'long line' or kind in FOLDERS else 8 if kind in DAMAGES else 4):

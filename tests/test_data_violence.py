@@ -19,8 +19,9 @@ SMALL = data.simulate('all', seed=3, rows=6000).iloc[:60].reset_index(drop=True)
 
 
 @pytest.fixture(autouse=True)
-def quiet():
-    "What reading merely notes is tested below."
+def quiet(tmp_path_factory, monkeypatch):
+    "What reading merely notes is tested below; rows that are set aside go to a cache of the test's own."
+    monkeypatch.setenv('SOCIALPROF_CACHE', str(tmp_path_factory.mktemp('cache')))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', UserWarning)
         yield

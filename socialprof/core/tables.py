@@ -343,7 +343,7 @@ def _without_headers(block: Block, header: Header, problems: Problems) -> Block:
     likely = np.flatnonzero((block.table[first] == first).fill_null(False).to_numpy()).tolist()
     again = [row for row in likely if header.again(block.raw(row))]
     for row in again:
-        problem = ('a row', 'the header again', 'files were joined here: remove the line')
+        problem = ('no second header', 'the header again', 'files were joined here: remove the line')
         problems.row(block.path, int(block.lines[row]), block.raw(row), *problem)
     return block.where(~np.isin(np.arange(len(block.lines)), again)) if again else block
 
