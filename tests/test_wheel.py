@@ -154,10 +154,7 @@ def test_run_report_predict(socialprof, tmp_path):
     assert done.returncode == 0 and len((tmp_path / 'submission.json').read_text().splitlines()) == 12, done.stderr
 
 
-GRID = '''[influencer]
-title = "mine"
-[[influencer.quick]]
-notebook = "run_baselines"
+GRID = '''[influencer.quick.run_baselines]
 task = "intent"
 fold = -1
 methods = "majority"
