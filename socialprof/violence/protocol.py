@@ -29,6 +29,7 @@ from ..learn.finetune import FineTuner
 from . import splits
 from .clean import clean_all
 from .labels import implications
+from .units import blocks, countries, place_cells, users
 
 # %% ../../nbs/violence/05_protocol.ipynb #0d444f7a
 class Facts(protocol.Views):
@@ -36,15 +37,15 @@ class Facts(protocol.Views):
     y = cached_property(lambda views: views.frame[list(views.task.labels)].to_numpy(np.int8))  # [n, L] 0/1
     language = cached_property(lambda views: views.frame['language'].to_numpy(object))
     user = cached_property(lambda views: views.frame['user'].to_numpy(object))
-    place = cached_property(lambda views: splits.place_cells(views.frame))
-    country = cached_property(lambda views: splits.countries(views.frame))
+    place = cached_property(lambda views: place_cells(views.frame))
+    country = cached_property(lambda views: countries(views.frame))
     nothing = cached_property(lambda views: np.full(len(views.frame), '', object))
-    units = cached_property(lambda views: splits.users(views.frame) if views.blocks is None else views.blocks)
+    units = cached_property(lambda views: users(views.frame) if views.blocks is None else views.blocks)
 
     @cached_property
     def blocks(self) -> np.ndarray | None:
         "[n] the event block of each post; None where blocks cannot be told apart."
-        return splits.blocks(self.frame) if 'event' in splits.available(self.frame) else None
+        return blocks(self.frame) if 'event' in splits.available(self.frame) else None
 
 # %% ../../nbs/violence/05_protocol.ipynb #ba767957
 USE = 'use-multilingual'
