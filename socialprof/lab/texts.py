@@ -6,7 +6,7 @@
 __all__ = ['EXTRA', 'TOKENIZER', 'ORDER', 'OF_TEXTS', 'bleu_counts', 'rouge_l', 'tokens', 'cider_d', 'Texts', 'bleu',
            'row_scores', 'mean_score', 'without_letters']
 
-# %% ../../nbs/lab/00c_texts.ipynb #ce62f779
+# %% ../../nbs/lab/00c_texts.ipynb #70d4936e
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
@@ -15,50 +15,50 @@ import pandas as pd
 from ..core.config import optional
 from .predictions import Weighted, weights_of
 
-# %% ../../nbs/lab/00c_texts.ipynb #63a5d4e6
+# %% ../../nbs/lab/00c_texts.ipynb #85a79125
 EXTRA = 'texts'     # what brings the packages
 TOKENIZER = '13a'   # of BLEU and CIDEr-D
 ORDER = 4           # n-grams up to so many tokens
 
-# %% ../../nbs/lab/00c_texts.ipynb #97571328
+# %% ../../nbs/lab/00c_texts.ipynb #430eb023
 @cache
 def _bleu():
     "sacrebleu's BLEU with our tokenizer."
     return optional('sacrebleu.metrics', EXTRA).BLEU(tokenize=TOKENIZER, effective_order=True)
 
-# %% ../../nbs/lab/00c_texts.ipynb #d56c875e
+# %% ../../nbs/lab/00c_texts.ipynb #56f140fa
 @lru_cache(2**18)
 def bleu_counts(
     predicted: str,
     references: tuple[str, ...],
-) -> tuple[float, ...]:  # matches of 1- to 4-grams, n-grams of the prediction, its length, that of the nearest reference
+) -> tuple[float, ...]:  # matches of 1- to 4-grams, n-grams of the prediction, its length, the nearest reference's
     "What BLEU sums over rows: ten numbers."
     score = _bleu().sentence_score(predicted, list(references))
     return (*score.counts, *score.totals, score.sys_len, score.ref_len)
 
-# %% ../../nbs/lab/00c_texts.ipynb #d68b340c
+# %% ../../nbs/lab/00c_texts.ipynb #a3e2705a
 @cache
 def _rouge():
     "rouge-score's ROUGE-L, without stemming."
     return optional('rouge_score.rouge_scorer', EXTRA).RougeScorer(['rougeL'])
 
-# %% ../../nbs/lab/00c_texts.ipynb #9949f607
+# %% ../../nbs/lab/00c_texts.ipynb #f56991c3
 @lru_cache(2**18)
 def rouge_l(predicted: str, references: tuple[str, ...]) -> float:
     "F-measure of the longest common subsequence, the best over the references; 0 without a token."
     return _rouge().score_multi(list(references), predicted)['rougeL'].fmeasure
 
-# %% ../../nbs/lab/00c_texts.ipynb #a96dd742
+# %% ../../nbs/lab/00c_texts.ipynb #52c5fc4e
 @cache
 def _tokenizer() -> Callable:
     return optional('sacrebleu.tokenizers.tokenizer_13a', EXTRA).Tokenizer13a()
 
-# %% ../../nbs/lab/00c_texts.ipynb #70ebba7b
+# %% ../../nbs/lab/00c_texts.ipynb #45074da4
 def tokens(text: str) -> list[str]:
     "Tokens for CIDEr-D: those of sacrebleu's 13a, in lower case."
     return _tokenizer()(text).lower().split()
 
-# %% ../../nbs/lab/00c_texts.ipynb #724dd8f7
+# %% ../../nbs/lab/00c_texts.ipynb #0dd6af9a
 @lru_cache(16)
 def cider_d(
     predicted: tuple[str, ...],               # [n]
@@ -71,7 +71,7 @@ def cider_d(
     _, rows = compute(list(predicted), [list(texts) for texts in references], n=ORDER, tokenizer=tokens)
     return rows['cider_d'].numpy()
 
-# %% ../../nbs/lab/00c_texts.ipynb #69017676
+# %% ../../nbs/lab/00c_texts.ipynb #ca2c3cec
 @dataclass
 class Texts(Weighted):
     "A cell of texts under weights."
@@ -93,17 +93,15 @@ class Texts(Weighted):
         "[b, 11]: BLEU's counts, and how many rows are drawn."
         return self.total(np.array([(*bleu_counts(*row), 1) for row in self.rows]))
 
-# %% ../../nbs/lab/00c_texts.ipynb #c0b3db0a
+# %% ../../nbs/lab/00c_texts.ipynb #7b64a63e
 def _bleu_of(counts: np.ndarray, order: int) -> float:
     "BLEU, 0 to 1, of the counts of one resample; NaN if nobody is drawn."
     if not counts[-1]: return np.nan
-    length, nearest = counts[8:10]
-    compute = _bleu().compute_bleu
-    counts = counts.tolist()
-    parts = (counts[:order], counts[ORDER:ORDER + order])
-    return compute(*parts, length, nearest, smooth_method='exp', max_ngram_order=order).score / 100
+    numbers = counts.round().astype(int).tolist()   # weights are whole: so often a unit is drawn
+    parts = (numbers[:order], numbers[ORDER:ORDER + order], *numbers[-3:-1])
+    return _bleu().compute_bleu(*parts, smooth_method='exp', max_ngram_order=order).score / 100
 
-# %% ../../nbs/lab/00c_texts.ipynb #ca949cef
+# %% ../../nbs/lab/00c_texts.ipynb #fec2f82c
 def bleu(
     facts: Texts,
     order: int = ORDER,  # n-grams up to so many tokens
@@ -111,7 +109,7 @@ def bleu(
     "BLEU, 0 to 1, smoothed as sacrebleu does: the k-th order without a match counts as a half to the k of one."
     return np.array([_bleu_of(row, order) for row in facts.counts])
 
-# %% ../../nbs/lab/00c_texts.ipynb #f350636f
+# %% ../../nbs/lab/00c_texts.ipynb #34e7a5ca
 def row_scores(
     facts: Texts,
     name: str,  # 'rougeL' or 'ciderD'
@@ -120,16 +118,16 @@ def row_scores(
     if name == 'rougeL': return np.array([rouge_l(*row) for row in facts.rows])
     return cider_d(facts.predicted, facts.references)
 
-# %% ../../nbs/lab/00c_texts.ipynb #00729813
+# %% ../../nbs/lab/00c_texts.ipynb #4d17eecc
 def mean_score(facts: Texts, name: str) -> np.ndarray:
     "[b] the mean of `row_scores` over the drawn rows."
     return facts.mean(row_scores(facts, name))
 
-# %% ../../nbs/lab/00c_texts.ipynb #5b703f1f
+# %% ../../nbs/lab/00c_texts.ipynb #a4752084
 OF_TEXTS: dict[str, Callable] = {f'bleu{order}': partial(bleu, order=order) for order in range(1, ORDER + 1)} | {
     name: partial(mean_score, name=name) for name in ('rougeL', 'ciderD')}
 
-# %% ../../nbs/lab/00c_texts.ipynb #e9b49ef3
+# %% ../../nbs/lab/00c_texts.ipynb #e0cf2b6e
 def without_letters(
     references: tuple[tuple[str, ...], ...],  # [n]
 ) -> float:
