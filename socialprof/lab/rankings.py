@@ -8,7 +8,6 @@ __all__ = ['OF_RANKINGS', 'gains_of', 'Rankings', 'hits_at', 'hit', 'precision',
 # %% ../../nbs/lab/00d_rankings.ipynb #ce658c5a
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 import numpy as np
 import pandas as pd
 from .predictions import Weighted, ratio, weights_of
