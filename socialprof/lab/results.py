@@ -21,7 +21,7 @@ from ..core.formats import one_of
 from ..core.models import MissingWeights, find
 from .closure import code_fingerprint, notebook_fingerprint
 from .intervals import estimates
-from .predictions import joined
+from .predictions import joined, read
 
 # %% ../../nbs/lab/00h_results.ipynb #a5286165
 def listed(
@@ -330,23 +330,27 @@ def load_results(
     return results
 
 # %% ../../nbs/lab/00h_results.ipynb #2e3b73dd
+_CELL = ['task', 'method', 'split', 'fold', 'seed']   # what one fitted model has in common
+
 def load_predictions(
     results: list[dict],  # from load_results; those that are done are read
-) -> pd.DataFrame:        # method, split, task, fold, seed, unit, y, predicted, and scores of labels; y is missing where it is hidden
-    "The predictions of all these runs in one table. A fitted model that two runs share is taken once; ValueError if they disagree about it."
-    parts = [pd.read_parquet(r['path'].with_name(r['predictions'])).assign(task=r['task'], run=str(r['path']))
-             for r in results if r['status'] == 'done' and r.get('predictions')]
-    if not parts: return pd.DataFrame(columns=['method', 'split', 'task', 'fold', 'seed', 'unit', 'y', 'predicted'])
-    table, cell = joined(parts), ['task', 'method', 'split', 'fold', 'seed']
-    first = table.groupby(cell).run.transform('first')
-    once, again = table[table.run == first], table[table.run != first]
-    for name, rows in again.groupby([*cell, 'run']):
-        same = once[(once[cell] == list(name[:-1])).all(axis=1)]
-        if not _alike(same, rows): raise ValueError(f'two runs disagree about {name[:-1]}: {Path(name[-1]).name} and another; delete one of them')
+) -> pd.DataFrame:        # see lab.predictions, with a column task; y is missing where it is hidden
+    "The predictions of these runs in one table. A model that two runs share is taken once; ValueError if they disagree."
+    written = [result for result in results if result['status'] == 'done' and result.get('predictions')]
+    if not written: return pd.DataFrame(columns=['method', 'split', 'task', 'fold', 'seed', 'unit', 'y', 'predicted'])
+    tables = [read(result['path'].with_name(result['predictions'])) for result in written]
+    names = [dict(task=result['task'], run=str(result['path'])) for result in written]
+    table = joined([table.assign(**name) for table, name in zip(tables, names, strict=True)])
+    first = table.groupby(_CELL).run.transform('first')
+    once = table[table.run == first]
+    for name, rows in table[table.run != first].groupby([*_CELL, 'run']):
+        if _alike(once[(once[_CELL] == list(name[:-1])).all(axis=1)], rows): continue
+        raise ValueError(f'two runs disagree about {name[:-1]}: {Path(name[-1]).name} and another; delete one of them')
     return once.drop(columns='run')
 
 # %% ../../nbs/lab/00h_results.ipynb #146a38a9
 def _alike(one: pd.DataFrame, other: pd.DataFrame) -> bool:
     "Have two tables the same predictions of the same units, in whatever order?"
-    one, other = ([tuple(row) for row in rows[['unit', 'predicted']].itertuples(index=False)] for rows in (one, other))
-    return sorted(one) == sorted(other)
+    pairs = ([*rows[['unit', 'predicted']].itertuples(index=False, name=None)] for rows in (one, other))
+    first, second = map(sorted, pairs)
+    return first == second

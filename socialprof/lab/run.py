@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 import time
 import pandas as pd
-from ..core.config import atomic_path, write_json
+from ..core.config import write_json
 from ..core.folds import Cell
 from ..core.models import find
 from .closure import notebook_fingerprint
+from .predictions import write
 from .protocol import Fitted, Task, Views
 from .results import (SIMULATED, checked, commit, notebook_path, paper_module,
                                     paper_of, parameters_of, peak_memory_mb, result_path, results_fingerprint,
@@ -155,10 +156,9 @@ def _scored(self: Run, fitted: Fitted, scores: list[dict] | None) -> dict:
     "The scores of a run, its predictions written beside them."
     predictions = fitted.predictions.assign(method=fitted.predictions.method.map(self.label))
     seconds = {self.label(name): round(value, 3) for name, value in fitted.seconds.items()}
+    table = write(predictions, self.path.with_suffix('.parquet'))   # which checks them first
     if scores is None: rows = score_rows(predictions)
     else: rows = [row | dict(method=self.label(row['method'])) for row in scores]
-    table = self.path.with_suffix('.parquet')
-    with atomic_path(table) as temporary: predictions.to_parquet(temporary)
     return dict(results=[row | dict(seconds=seconds.get(row['method'])) for row in rows], predictions=table.name)
 
 Run._scored = _scored
