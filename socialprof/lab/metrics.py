@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCALES', 'STEPS', 'FACTS', 'METRICS', 'CUT', 'OF_ONE_LABEL', 'confusion', 'f1_per_class', 'macro_f1', 'accuracy',
            'Scale', 'Metric', 'score', 'facts_of', 'kind_of_facts', 'defined_mean', 'metric_of', 'metrics_of',
-           'main_metric', 'misfit']
+           'main_metric', 'guess_of', 'misfit']
 
 # %% ../../nbs/lab/00e_metrics.ipynb #74c815f7
 from collections.abc import Callable, Mapping, Sequence
@@ -68,7 +68,7 @@ def accuracy(y: Sequence, predicted: Sequence, weights: np.ndarray | None = None
     "Share of rows whose predicted label is the true one."
     return _accuracy(confusion(y, predicted, weights))
 
-# %% ../../nbs/lab/00e_metrics.ipynb #d22c9c16
+# %% ../../nbs/lab/00e_metrics.ipynb #8476bba8
 @dataclass(frozen=True)
 class Scale:
     "What figures of some metrics have in common; those of one scale share an axis."
@@ -76,7 +76,7 @@ class Scale:
     note: str           # for axes and sentences
     decimals: str = '.3f'  # how a figure is printed
 
-# %% ../../nbs/lab/00e_metrics.ipynb #c6e14506
+# %% ../../nbs/lab/00e_metrics.ipynb #e8343b3b
 SCALES = {scale.name: scale for scale in (
     Scale('unit', 'at most 1'),
     Scale('rce', 'in per cent, at most 100'),
@@ -109,7 +109,7 @@ class Metric:
         "A figure as it is printed; form '+' writes its sign."
         return format(value, form + SCALES[self.scale].decimals)
 
-# %% ../../nbs/lab/00e_metrics.ipynb #bccbdbb2
+# %% ../../nbs/lab/00e_metrics.ipynb #095a1b12
 def score(
     self: Metric,
     cell: pd.DataFrame,                 # rows of predictions
@@ -136,7 +136,7 @@ def facts_of(
     if weights is None: return confusion(cell.y, cell.predicted)[None]
     return confusion(cell.y, cell.predicted, weights if units is None else weights[:, units])
 
-# %% ../../nbs/lab/00e_metrics.ipynb #2eccd3dc
+# %% ../../nbs/lab/00e_metrics.ipynb #d6b1a0c9
 FACTS = dict(labels=Curves, values=Values, texts=Texts, rankings=Rankings)   # of classes: confusion matrices
 
 def kind_of_facts(facts) -> str:
@@ -151,22 +151,22 @@ def defined_mean(values: np.ndarray, axis: int | None = None, weights: np.ndarra
     empty = np.full(np.shape(total), np.nan)
     return np.divide(np.nansum(values * there, axis), total, out=empty, where=total > 0)
 
-# %% ../../nbs/lab/00e_metrics.ipynb #e195484c
+# %% ../../nbs/lab/00e_metrics.ipynb #ba6353a4
 def _of_labels(name: str, title: str, compute: Callable, guess: float | None = None, **more) -> Metric:
     "A metric of several labels a row."
     return Metric(name, title, dict(labels=compute), guess, **more)
 
-# %% ../../nbs/lab/00e_metrics.ipynb #069baf6b
+# %% ../../nbs/lab/00e_metrics.ipynb #dc3b3ab9
 def _over_labels(scores: np.ndarray) -> np.ndarray:
     "[b, L] → [b]: the mean over the labels that have a score."
     return defined_mean(scores, 1)
 
-# %% ../../nbs/lab/00e_metrics.ipynb #1893132a
+# %% ../../nbs/lab/00e_metrics.ipynb #fe216f76
 def _by_positives(facts: Curves, scores: np.ndarray) -> np.ndarray:
     "[b, L] → [b]: the same, each label with the weight of its positives."
     return defined_mean(scores, 1, facts.true)
 
-# %% ../../nbs/lab/00e_metrics.ipynb #f0d5d1fd
+# %% ../../nbs/lab/00e_metrics.ipynb #36314a4d
 _MACRO_F1 = dict(classes=_macro_f1, labels=lambda facts: facts.f1.mean(1))
 _ACCURACY = dict(classes=_accuracy, labels=lambda facts: facts.exact)
 METRICS: dict[str, Metric] = {metric.name: metric for metric in (
@@ -187,12 +187,12 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in (
     _of_labels('rce', 'RCE', lambda facts: _over_labels(facts.rce), 0., scale='rce', usual=False, shown=True),
     _of_labels('prauc', 'PRAUC', lambda facts: _over_labels(facts.prauc), usual=False, shown=True))}
 
-# %% ../../nbs/lab/00e_metrics.ipynb #1fee1a5a
+# %% ../../nbs/lab/00e_metrics.ipynb #26cd4cba
 def _first(kind: str, main: bool) -> tuple[str, ...]:
     "The kinds that a metric of one kind is the main one of."
     return (kind,) if main else ()
 
-# %% ../../nbs/lab/00e_metrics.ipynb #c34f09a5
+# %% ../../nbs/lab/00e_metrics.ipynb #bf6e4594
 # of values → title, what guessing the mean scores, scale of the figure (None: that of the values), is less better?
 _SCALED = {
     'rmse': ('RMSE', None, None, True),
@@ -210,7 +210,7 @@ def _of_values(name: str, scale: str) -> Metric:
     of_kind = dict(values=compute)
     return Metric(f'{name}:{scale}', title, of_kind, guess, own or scale, lower, shown=shown, main=first)
 
-# %% ../../nbs/lab/00e_metrics.ipynb #662b3456
+# %% ../../nbs/lab/00e_metrics.ipynb #0e0ab62e
 CUT = re.compile(r'(\w+)@([1-9]\d*)')
 _CUTS = dict(hit='hits', p='precision', recall='recall', ndcg='nDCG')
 
@@ -223,7 +223,7 @@ def _of_rankings(name: str) -> Metric | None:
     first = _first('rankings', name == 'ndcg@10')
     return Metric(name, f'{_CUTS[match[1]]} at {match[2]}', dict(rankings=compute), shown=True, main=first)
 
-# %% ../../nbs/lab/00e_metrics.ipynb #d9caabac
+# %% ../../nbs/lab/00e_metrics.ipynb #6a0ebc3c
 _TEXT_TITLES = {f'bleu{order}': f'BLEU-{order} ({TOKENIZER})' for order in range(1, 5)} | dict(
     rougeL='ROUGE-L (a–z, 0–9)', ciderD=f'CIDEr-D ({TOKENIZER}, lower case)')
 
@@ -232,7 +232,7 @@ def _of_texts(name: str) -> Metric:
     return Metric(name, _TEXT_TITLES[name], dict(texts=OF_TEXTS[name]), scale='ten' if name == 'ciderD' else 'unit',
                   shown=name in ('bleu4', 'rougeL', 'ciderD'), main=_first('texts', name == 'bleu4'))
 
-# %% ../../nbs/lab/00e_metrics.ipynb #5a596b67
+# %% ../../nbs/lab/00e_metrics.ipynb #ad3e3766
 METRICS |= {metric.name: metric for metric in (
     *(_of_values(name, scale) for name in OF_VALUES for scale in ON_SCALE),
     Metric('spearman', "Spearman's correlation", dict(values=spearman), 0., shown=True),
@@ -253,7 +253,7 @@ def _of_one_label(name: str) -> Metric | None:
     scale = 'rce' if base == 'rce' else 'unit'
     return Metric(name, f'{OF_ONE_LABEL[base]} of {label}', dict(labels=compute), _GUESS.get(base), scale)
 
-# %% ../../nbs/lab/00e_metrics.ipynb #0d4a8660
+# %% ../../nbs/lab/00e_metrics.ipynb #94969291
 def metric_of(name: str) -> Metric:
     "A metric by name: of METRICS, of one label ('auc:post7geo10') or at any cut ('p@5'); LookupError for another one."
     metric = METRICS.get(name) or _of_one_label(name) or _of_rankings(name)
@@ -275,6 +275,12 @@ def main_metric(table: pd.DataFrame) -> str:
     kind = kind_of(table)
     return next(name for name, metric in METRICS.items() if kind in metric.main)
 
+# %% ../../nbs/lab/00e_metrics.ipynb #8123683f
+def guess_of(name: str, table: pd.DataFrame) -> float | None:
+    "What guessing scores, where that is known: as the metric says, and among classes one over their number."
+    guess = metric_of(name).guess
+    return guess if kind_of(table) != 'classes' or guess is not None else 1 / table.y.nunique()
+
 # %% ../../nbs/lab/00e_metrics.ipynb #29c0025c
 def misfit(name: str, table: pd.DataFrame) -> str:
     "Why a metric cannot be computed of these predictions; nothing if it can."
@@ -285,7 +291,7 @@ def misfit(name: str, table: pd.DataFrame) -> str:
         return f'{metric.title} is for {fits} a row, and these predictions have {KINDS[kind]}'
     return _REASONS.get(kind, lambda *_: '')(metric, table)
 
-# %% ../../nbs/lab/00e_metrics.ipynb #fd9651ce
+# %% ../../nbs/lab/00e_metrics.ipynb #493b8e0d
 def _label_misfit(metric: Metric, table: pd.DataFrame) -> str:
     "A label that is not there, or scores that are no probabilities."
     base, _, label = metric.name.partition(':')
@@ -294,14 +300,14 @@ def _label_misfit(metric: Metric, table: pd.DataFrame) -> str:
     labels = labels_of(table)
     return f'no label {label!r} here; there are: {", ".join(labels)}' if label and label not in labels else ''
 
-# %% ../../nbs/lab/00e_metrics.ipynb #9fd94eea
+# %% ../../nbs/lab/00e_metrics.ipynb #2e1f55da
 def _value_misfit(metric: Metric, table: pd.DataFrame) -> str:
     "Numbers without a logarithm."
     least = table.y.astype(float).min()
     if not metric.name.endswith(':log1p') or not least < 0: return ''
     return f'{metric.title} is of numbers of 0 and more, and the least true value is {least:g}'
 
-# %% ../../nbs/lab/00e_metrics.ipynb #a9a82565
+# %% ../../nbs/lab/00e_metrics.ipynb #b1dc0e94
 def _text_misfit(metric: Metric, table: pd.DataFrame) -> str:
     "Texts in letters that a tokenizer does not see, or too few to tell what is rare."
     share = without_letters(Texts.of(table).references)
@@ -310,5 +316,5 @@ def _text_misfit(metric: Metric, table: pd.DataFrame) -> str:
     alone = table.groupby(['fold', 'seed']).size().min() < 2 if {'fold', 'seed'} <= set(table) else len(table) < 2
     return f'{metric.title} needs two rows or more in each cell' if metric.name == 'ciderD' and alone else ''
 
-# %% ../../nbs/lab/00e_metrics.ipynb #2ee8784d
+# %% ../../nbs/lab/00e_metrics.ipynb #7c3b4e77
 _REASONS = dict(labels=_label_misfit, values=_value_misfit, texts=_text_misfit)
