@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['COMMON', 'ALWAYS', 'WITH_SOURCE', 'SIMULATED', 'PACKAGES', 'listed', 'Parameter', 'notebook_path', 'own_parameters',
-           'paper_of', 'parameters_of', 'value_of', 'checked', 'run_key', 'papers', 'paper_module', 'source_of',
-           'source_folder', 'run_name', 'result_path', 'versions', 'commit', 'results_fingerprint', 'peak_memory_mb',
-           'score_rows', 'is_current', 'load_results', 'load_predictions']
+           'paper_of', 'parameters_of', 'value_of', 'checked', 'run_key', 'papers', 'paper_module', 'splits_of',
+           'source_of', 'source_folder', 'run_name', 'result_path', 'versions', 'commit', 'results_fingerprint',
+           'peak_memory_mb', 'score_rows', 'is_current', 'load_results', 'load_predictions']
 
 # %% ../../nbs/lab/00h_results.ipynb #fa27b2d9
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ import pandas as pd
 from ..core.config import fingerprint, notebooks_dir, package_dir, read_json, reports_dir, workspace
 from ..core.formats import one_of
 from ..core.models import MissingWeights, find
+from ..core.splits import Split
 from .closure import code_fingerprint, notebook_fingerprint
 from .intervals import estimates
 from .predictions import joined, read
@@ -174,6 +175,16 @@ def paper_module(
 ):
     "A paper's module; LookupError for a paper that is not there."
     return import_module(f'socialprof.{one_of("paper", paper, papers())}.{name}')
+
+# %% ../../nbs/lab/00h_results.ipynb #1ac25ba3
+def splits_of(
+    paper: str,
+) -> dict[str, Split]:  # name → title, and whether it has several folds
+    "The ways in which a paper parts its rows, for figures and sentences; none of a paper that names none."
+    try: return paper_module(paper, 'splits').SPLITS
+    except ModuleNotFoundError as problem:
+        if problem.name != f'socialprof.{paper}.splits': raise
+        return {}
 
 # %% ../../nbs/lab/00h_results.ipynb #e8979852
 def _place(source: str) -> str:

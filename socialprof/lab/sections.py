@@ -16,7 +16,7 @@ from ..core.reading import numbered, set_aside_sentence
 from . import breakdown, figures
 from .metrics import main_metric
 from .protocol import Fitted, Method, Task, methods_named
-from .results import paper_module, score_rows
+from .results import paper_module, score_rows, splits_of
 from .run import Run
 
 # %% ../../nbs/lab/03c_sections.ipynb #aa0b4680
@@ -87,6 +87,7 @@ class Scores:
         condition = run.parameters.get('condition')
         self.fitted = fitted.renamed(f' | {condition}') if condition else fitted
         self.chance = chance
+        self.splits = splits_of(run.paper)
         self.predictions = self.fitted.predictions.dropna(subset='y')
         self.rows = score_rows(self.predictions, metrics)
         self.main = self.predictions[self.predictions.method.isin(self.fitted.seconds)]
@@ -107,7 +108,8 @@ Scores.by = by
 # %% ../../nbs/lab/03c_sections.ipynb #311a74aa
 def _figure(self: Scores, variants: bool = False):
     "Methods with their intervals, a panel a split."
-    return figures.methods_figure(self.by(self.metric, variants), chance=self.chance) if self else Markdown(HIDDEN)
+    if not self: return Markdown(HIDDEN)
+    return figures.methods_figure(self.by(self.metric, variants), chance=self.chance, splits=self.splits)
 
 Scores.figure = _figure
 
@@ -127,7 +129,7 @@ def reading(self: Scores, floor: str = 'majority') -> Markdown:
     if not self: return Markdown('')
     names = {row['method'] for row in self.rows}
     behind = next((name for name in names if name.partition(' | ')[0] == floor), floor)
-    return Markdown('**Reading.** ' + figures.reading(self.main, floor=behind, metric=self.metric))
+    return Markdown('**Reading.** ' + figures.reading(self.main, behind, self.metric, self.splits))
 
 Scores.reading = reading
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MOST_DRAWN', 'NUMBERS_SHOWN', 'PaperResults', 'paper_ledger', 'counts', 'verdicts', 'by_group', 'forest',
-           'claims_table', 'waiting', 'measured', 'answered', 'numbers_table', 'plain', 'every_split', 'readings',
-           'given_to', 'budgets', 'against_best', 'finish']
+           'claims_table', 'waiting', 'measured', 'answered', 'numbers_table', 'plain', 'printed_of', 'every_split',
+           'readings', 'given_to', 'budgets', 'against_best', 'finish']
 
 # %% ../../nbs/lab/03d_summary.ipynb #ddfbed9a
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from IPython.display import Markdown, display
 from . import figures
 from .intervals import contrast, estimates
 from .ledger import VERDICTS, Claim, Number, Summary, beside, evidence, ledger, readable
-from .metrics import misfit
-from .results import load_predictions, load_results, paper_module
+from .metrics import guess_of, misfit
+from .results import load_predictions, load_results, paper_module, splits_of
 from .run import Run
 
 # %% ../../nbs/lab/03d_summary.ipynb #c2f19275
@@ -30,6 +30,7 @@ class PaperResults:
         results = load_results(self.run.path.parent.parent)
         self.results = [result for result in results if result.get('task')]   # summaries have none
         self._claims = paper_module(self.run.paper, 'claims')
+        self.splits = splits_of(self.run.paper)
     def having(self, status: str) -> list[dict]:
         "The runs of a status: 'done', 'failed' or 'stale'."
         return [result for result in self.results if result['status'] == status]
@@ -153,23 +154,23 @@ def plain(self: PaperResults) -> pd.DataFrame:
     if self.summary.variants_apart: rows = rows[~rows.method.str.contains(r'\|')]
     return rows[rows.task == self.summary.task] if self.summary.task else rows
 
+# %% ../../nbs/lab/03d_summary.ipynb #dbd810ca
+def printed_of(self: PaperResults, task: str, metric: str) -> dict[tuple[str, str], float]:
+    "(method, split) → the printed number of a task and metric that the method answers."
+    if not len(self.answered): return {}
+    rows = self.answered[(self.answered.task == task) & (self.answered.metric == metric)]
+    return {(row.method, row.split): row.printed for row in rows.itertuples()}
+
+PaperResults.printed_of = printed_of
+
 # %% ../../nbs/lab/03d_summary.ipynb #80b36c41
 def every_split(self: PaperResults) -> None:
     "Every method on every split, a figure a task, with the printed numbers of the same metric."
     for task, part in plain(self).groupby('task', sort=False):
         ranked = figures.ranking(part, self.summary.metric)
-        metric = ranked.metric.iloc[0]
-        rows = (
-            self.answered[(self.answered.task == task) & (self.answered.metric == metric)]
-            if len(self.answered)
-            else self.answered
-        )
-        printed = {(row.method, row.split): row.printed for row in rows.itertuples()}
-        chance = 1 / part.y.nunique() if metric == 'macro_f1' else None
-        display(
-            Markdown(f'### {task}'),
-            figures.methods_figure(ranked, printed if self.summary.draw_printed else None, chance=chance),
-        )
+        printed = self.printed_of(task, ranked.metric.iloc[0]) if self.summary.draw_printed else None
+        chance = guess_of(ranked.metric.iloc[0], part)
+        display(Markdown(f'### {task}'), figures.methods_figure(ranked, printed, chance, self.splits))
 
 PaperResults.every_split = every_split
 
@@ -177,7 +178,7 @@ PaperResults.every_split = every_split
 def readings(self: PaperResults) -> None:
     "Three computed sentences a task and split."
     for (task, split), part in plain(self).groupby(['task', 'split'], sort=False):
-        sentences = figures.reading(part, floor=self.summary.floor, metric=self.summary.metric)
+        sentences = figures.reading(part, self.summary.floor, self.summary.metric, self.splits)
         display(Markdown(f'**{task}, {split}.** {sentences}'))
 
 PaperResults.readings = readings
