@@ -139,8 +139,7 @@ def predict_file(
     made_by = dict(model=folder_fingerprint(model), part=part, bad_rows=bad_rows)
     made_by['source'] = read_json(folder / data.ABOUT)['fingerprint']
     if not whole.is_file(): score_part(classifier, folder, Growing(whole, '', made_by, resume), rows, quiet)
-    files = cut(whole, card['labels'], rows)
-    return sentence(card['method'], part, files, folder, data.outcome_of(source, folder))
+    return sentence(card['method'], part, cut(whole, card['labels'], rows), folder, data.outcome_of(source, folder))
 
 # %% ../../nbs/retweet/08a_predict.ipynb #5entence
 def sentence(method: str, part: str, files: list[Path], folder: Path, outcome: dict) -> str:
