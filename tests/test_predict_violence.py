@@ -120,33 +120,80 @@ def test_killed_and_gone_on_with(model, source, whole, tmp_path, seed):
 
 
 DAMAGES = {
-    'a cell too many': (lambda lines: lines[:50] + [lines[50].rstrip('\n') + ',1\n'] + lines[51:], 'expected 11 cells, found 12'),
-    'a label of 2': (lambda lines: lines[:50] + [lines[50][:-2] + '2\n'] + lines[51:], 'expected a label of 0 or 1, found "2"'),
-    'no id': (lambda lines: lines[:50] + [lines[50][lines[50].index(','):]] + lines[51:], 'expected an id, found none'),
-    'an open quotation mark': (lambda lines: lines[:50] + ['1,"open,en,1,2,0,0,0,0,0,0\n'] + lines[51:], 'expected a row of a CSV file'),
+    'a cell too many': (lambda lines: lines[:50] + [lines[50].rstrip('\n') + ',1\n'] + lines[51:], 'expected 11 fields, found 12'),
+    'a label of 2': (lambda lines: lines[:50] + [lines[50][:-2] + '2\n'] + lines[51:], 'expected a label of 0 or 1 in pre7geo50, found "2"'),
+    'no id': (lambda lines: lines[:50] + [lines[50][lines[50].index(','):]] + lines[51:], 'expected something in tweetid, found nothing'),
+    'an open quotation mark': (lambda lines: lines[:50] + ['1,"open,en,1,2,0,0,0,0,0,0\n'] + lines[51:], 'quotes around a field only'),
     'Latin-1': (lambda lines: lines[:50] + [b'1,caf\xe9,en,1,2,0,0,0,0,0,0\n'] + lines[51:], 'expected UTF-8, found byte 0xE9'),
-    'a column missing': (lambda lines: [lines[0].replace('geo_x', 'longitude')] + lines[1:], 'expected one column "geo_x"'),
+    'the header again': (lambda lines: lines[:50] + [lines[0]] + lines[51:], 'the header again'),
+    'NUL': (lambda lines: lines[:50] + ['1,a\0b,en,1,2,0,0,0,0,0,0\n'] + lines[51:], 'no NUL character'),
+    'a text missing': (lambda lines: [lines[0].replace('text', 'message')] + lines[1:], 'expected a column "text"'),
 }
 
+def damaged(path, kind):
+    "A file of 80 posts with a damage at line 51, and its lines before."
+    change, words = DAMAGES[kind]
+    plain = random.Random(4)
+    lines = [','.join(FRONT + list(SIX)) + '\n'] + [f'{i},calm {plain.random()},en,1,2,0,1,1,0,0,0\n' for i in range(80)]
+    path.write_bytes(b''.join(line if isinstance(line, bytes) else line.encode() for line in change(lines)))
+    return words, lines
+
 @pytest.mark.parametrize('kind', DAMAGES)
-def test_damage_is_named_with_file_and_line(model, tmp_path, kind):
+def test_damage_is_named_before_anything_is_scored(model, tmp_path, kind):
     from socialprof.core.formats import FormatError
     from socialprof.violence.predict import predict_file
-    change, told = DAMAGES[kind]
-    source, plain = tmp_path / 'posts.csv', random.Random(4)
-    head = ','.join(FRONT + list(SIX)) + '\n'
-    lines = [head] + [f'{i},calm {plain.random()},en,1,2,0,1,1,0,0,0\n' for i in range(80)]
-    source.write_bytes(b''.join(line if isinstance(line, bytes) else line.encode() for line in change(lines)))
+    source = tmp_path / 'posts.csv'
+    words, _ = damaged(source, kind)
     with pytest.raises(FormatError) as error: predict_file(model, source, tmp_path / 'out.csv', rows=16, quiet=True)
-    line = 1 if 'column' in kind else 51
-    assert f'posts.csv:{line}: ' in str(error.value) and told in str(error.value)
-    assert not (tmp_path / 'out.csv').exists()
-    if line == 1: return
-    source.write_text(''.join(lines))                      # mended: what was scored before is kept
-    assert json.loads((tmp_path / 'out.csv.part.json').read_text())['posts'] == 48
-    predict_file(model, source, tmp_path / 'out.csv', rows=16, resume=True, quiet=True)
-    predict_file(model, source, tmp_path / 'fresh.csv', rows=16, quiet=True)
-    assert_same(tmp_path / 'out.csv', tmp_path / 'fresh.csv')
+    assert f'posts.csv:{1 if "text" in kind else 51}: ' in str(error.value) and words in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ['posts.csv']
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('kind', [kind for kind in DAMAGES if kind != 'a text missing'])
+def test_rows_set_aside_are_kept_and_the_others_scored(model, tmp_path, kind):
+    from socialprof.core.reading import read_aside
+    from socialprof.violence.predict import predict_file
+    source = tmp_path / 'posts.csv'
+    _, lines = damaged(source, kind)
+    told = predict_file(model, source, tmp_path / 'out.csv', quiet=True, bad_rows='set-aside')
+    (entry, raw), = read_aside(tmp_path / 'out.csv.set-aside')
+    assert '79 posts scored' in told and '1 row of 1 file was set aside' in told and entry['line'] == 51 and raw in source.read_bytes()
+    source.write_text(''.join(lines[:50] + lines[51:]))
+    predict_file(model, source, tmp_path / 'without.csv', quiet=True)
+    assert_same(tmp_path / 'out.csv', tmp_path / 'without.csv')
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_files_of_other_makes(model, tmp_path):
+    "What `data check` reads, `predict` reads: packed, with semicolons and a byte order mark, as Parquet and as JSON lines."
+    import gzip
+    import polars as pl
+    from socialprof.violence.predict import predict_file
+    table = pl.DataFrame(dict(tweetid=[str(k) for k in range(5)], text=PHRASES[:5], lang=['en', 'es', 'ar', None, 'en']))
+    made = dict(plain=table.write_csv().encode(), packed=gzip.compress(table.write_csv().encode()),
+                sheet=b'\xef\xbb\xbf' + table.write_csv(separator=';', line_terminator='\r\n').encode())
+    for name, data in made.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ('posts.csv.gz' if name == 'packed' else 'POSTS.CSV')).write_bytes(data)
+        (tmp_path / name / '._posts.csv').write_bytes(b'\0\5\x16\7')
+    (tmp_path / 'typed').mkdir()
+    table.with_columns(pl.col('tweetid').cast(pl.Int64)).write_parquet(tmp_path / 'typed/posts.parquet')
+    (tmp_path / 'lines').mkdir()
+    (tmp_path / 'lines/columns.toml').write_text('id = "tweetid"\ntext = "text"\nlanguage = "lang"\n')
+    table.write_ndjson(tmp_path / 'lines/posts.jsonl')
+    for name in (*made, 'typed', 'lines'):
+        predict_file(model, tmp_path / name, tmp_path / f'{name}.csv', quiet=True)
+        assert_same(tmp_path / f'{name}.csv', tmp_path / 'plain.csv')
+    assert [row['geo_x'] for row in read(tmp_path / 'plain.csv')] == [''] * 5
+
+
+def test_the_output_lies_apart_from_the_source(model, tmp_path):
+    from socialprof.violence.predict import predict_file
+    source = write_posts(tmp_path / 'posts.csv', random.Random(2), 4)
+    for output in (source, tmp_path / 'out.csv', tmp_path / 'deep/out.csv'):
+        with pytest.raises(ValueError, match='lies among'): predict_file(model, tmp_path, output, quiet=True)
+    with pytest.raises(ValueError, match='lies among'): predict_file(model, source, source, quiet=True)
 
 
 def test_the_command(python, model, source, whole, tmp_path):

@@ -55,7 +55,7 @@ def begin(
     if not resume: raise FileExistsError(f'{growing.path}: found what an interrupted run left; go on with --resume, or delete it')
     state, again = read_json(growing.note), f'delete {growing.path} and {growing.note.name} to start again'
     for name, value in made_by.items():
-        if state[name] != value: raise ValueError(f'{growing.path}: expected {name} {value!r}, found {state[name]!r}; go on with the same, or {again}')
+        if state.get(name) != value: raise ValueError(f'{growing.path}: expected {name} {value!r}, found {state.get(name)!r}; go on with the same, or {again}')
     if (size := growing.path.stat().st_size if growing.path.exists() else 0) < state['bytes']:
         raise ValueError(f'{growing.path}: expected at least {state["bytes"]:,} bytes, found {size:,}; {again}')
     return state

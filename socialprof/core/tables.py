@@ -384,12 +384,27 @@ def csv_blocks(
     if not rows: problems.note('files without a row that can be used', path)
 
 # %% ../../nbs/core/01a_tables.ipynb #7ab1e551
+_SPECIAL = '[",\r\n]'  # what a field needs quotes for
+
+def _quoted_word(name: str) -> pl.Expr:
+    "A column of strings with quotes where a field needs them."
+    word = pl.col(name)
+    inside = word.str.replace_all('"', '""', literal=True)
+    return pl.when(word.str.contains(_SPECIAL) | (word == '')).then('"' + inside + '"').otherwise(word).alias(name)
+
+# %% ../../nbs/core/01a_tables.ipynb #7ab1e5c0
 def csv_bytes(
     table: pl.DataFrame,   # columns of a file
     header: bool = True,   # with the names first
 ) -> bytes:
     "A table as CSV in UTF-8. What needs quotes has them, and an empty text, too: it is not the same as nothing."
-    return table.write_csv(include_header=header).encode()
+    words = [name for name, kind in table.schema.items() if kind == pl.String]
+    lone = [name for name in words if table[name].str.contains('\r', literal=True).any()]
+    if not lone: return table.write_csv(include_header=header).encode()
+    # polars writes a carriage return without quotes, which other readers take for the end of a line
+    names = table.head(0).write_csv(include_header=header)
+    quoted = table.with_columns(_quoted_word(name) for name in words)
+    return (names + quoted.write_csv(include_header=False, quote_style='never')).encode()
 
 # %% ../../nbs/core/01a_tables.ipynb #7ab1e554
 def _whole_numbers(values: pl.Series) -> pl.Series:

@@ -6,7 +6,7 @@
 __all__ = ['ALIASES', 'INFLUENCER', 'INTEREST', 'INTENT', 'PAPER_CLASSES', 'TASKS', 'COLUMNS', 'FILES', 'USER', 'TEXTS', 'TEXT',
            'IDS', 'ID', 'CLASS', 'MEANS', 'MOST', 'SPREAD', 'TEST_QUANTILES', 'LEANINGS', 'STRENGTH', 'RATES',
            'USERS_PER_LABEL', 'TEST_USERS', 'EFFECTS', 'MARKS', 'PUBLISHED', 'Task', 'custom_task', 'profiles',
-           'explode', 'Users', 'task_folder', 'task_of', 'read_task', 'read', 'check_frame', 'write',
+           'explode', 'Users', 'task_folder', 'file_of', 'task_of', 'read_task', 'read', 'check_frame', 'write',
            'posts_in_training', 'posts_in_test', 'simulate', 'load', 'tasks_in', 'source_info', 'counted', 'facts',
            'describe']
 
@@ -311,7 +311,10 @@ def task_folder(
     return next((folder / name for name in (task.name, task.key) if (folder / name).is_dir()), folder)
 
 # %% ../../nbs/influencer/00_data.ipynb #f11e0000
-def _file(folder: Path, name: str) -> Path:
+def file_of(
+    folder: Path,
+    name: str,     # of FILES
+) -> Path:
     "A file of a folder, or the same packed by gzip if only that is there."
     path = folder / name
     packed = folder / f'{name}.gz'
@@ -337,8 +340,8 @@ def _refuse_alone(path: Path, lines: dict[str, int], other: Path, others, readin
 # %% ../../nbs/influencer/00_data.ipynb #147a89ce
 def _read_split(folder: Path, split: str, labels, ids_usual: bool, before: dict[str, str], reading) -> pd.DataFrame:
     "The frame of one split; the truth of the test split may be missing."
-    text_path = _file(folder, f'{split}_text.json')
-    truth_path = _file(folder, f'{split}_truth.json')
+    text_path = file_of(folder, f'{split}_text.json')
+    truth_path = file_of(folder, f'{split}_truth.json')
     problems = len(reading)
     users = _read_texts(text_path, before, ids_usual, reading)
     truth = {}
@@ -373,7 +376,7 @@ def _check_classes(frame: pd.DataFrame, labels, path: Path, reading: Reading) ->
 def _reading(source: Path, folder: Path, task: Task, bad_rows: str) -> Reading:
     "A reading of a task's files, which knows what else lies beside them."
     reading = Reading(bad_rows, aside_folder('influencer', task.name, source))
-    files = [_file(folder, name) for name in FILES if task.name == 'custom' or name != 'definitions.json']
+    files = [file_of(folder, name) for name in FILES if task.name == 'custom' or name != 'definitions.json']
     others = {*TASKS, *ALIASES} if folder == source else ()
     reading.not_read = files_not_read(folder, files, others)
     return reading
@@ -392,7 +395,7 @@ def task_of(
 # %% ../../nbs/influencer/00_data.ipynb #5p11t500
 def _splits(folder: Path) -> tuple[str, ...]:
     "The splits of a folder: training, and test if there is any file of it."
-    there = any(_file(folder, f'test_{kind}.json').exists() for kind in ('text', 'truth'))
+    there = any(file_of(folder, f'test_{kind}.json').exists() for kind in ('text', 'truth'))
     return ('train', 'test') if there else ('train',)
 
 # %% ../../nbs/influencer/00_data.ipynb #43a30183
@@ -414,7 +417,7 @@ def read_task(
     for split in splits or _splits(files):
         frames.append(_read_split(files, split, labels, not custom, before, reading))
         labels = labels or tuple(sorted(set(frames[-1].label) - {None})) or None
-        if split == 'train': _check_classes(frames[-1], labels, _file(files, 'train_truth.json'), reading)
+        if split == 'train': _check_classes(frames[-1], labels, file_of(files, 'train_truth.json'), reading)
     outcome = finish(reading)
     frame = pd.concat(frames, ignore_index=True)
     frame.attrs['reading'] = outcome
@@ -612,7 +615,7 @@ def tasks_in(
 ) -> list[str]:
     "The tasks that have a folder of their own in a source; none where the files lie in the source itself, and the task must be named."
     folders = {name: {name, task.key} for name, task in TASKS.items()}
-    return [name for name, there in folders.items() if any(_file(Path(source) / folder, FILES[0]).is_file() for folder in there)]
+    return [name for name, there in folders.items() if any(file_of(Path(source) / folder, FILES[0]).is_file() for folder in there)]
 
 # %% ../../nbs/influencer/00_data.ipynb #745d4ecd
 def source_info(
@@ -624,7 +627,7 @@ def source_info(
     source = Path(source).resolve()
     tasks = TASKS.values() if task is None else [task_of(task)]
     folders = dict.fromkeys(task_folder(source, one) for one in tasks)
-    files = [_file(folder, name) for folder in folders for name in FILES if _file(folder, name).is_file()]
+    files = [file_of(folder, name) for folder in folders for name in FILES if file_of(folder, name).is_file()]
     if not files:
         there = f'{source}, or a folder of a task ({", ".join(TASKS)}) in it'
         folder = next(iter(folders)) if len(folders) == 1 else there

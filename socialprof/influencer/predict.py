@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from ..core.formats import one_of
+from ..core.reading import set_aside_sentence
 from ..core.text import Rules
-from .data import Task, read_task, task_folder
+from .data import Task, file_of, read_task, task_folder
 from .protocol import METHODS, Views
 from .submission import check_submission, evaluate, write_evaluation, write_submission
 from ..learn.saved import load_card, save_card
@@ -38,11 +39,20 @@ def _task_of(card: dict) -> Task:
     return Task(**fields | dict(labels=tuple(fields['labels']), instructions=tuple(fields['instructions'])))
 
 # %% ../../nbs/influencer/06_predict.ipynb #f7517b67
-def _users(source: Path, task: Task) -> pd.DataFrame:
+def _users(source: Path, task: Task, bad_rows: str) -> pd.DataFrame:
     "The users to label: the test users of a folder, or its training users where it has no others."
-    if source.name == 'test_text.json': source = source.parent
-    split = 'test' if (task_folder(source, task) / 'test_text.json').exists() else 'train'
-    return read_task(source, task, splits=(split,))[0]
+    if source.name.removesuffix('.gz') == 'test_text.json': source = source.parent
+    split = 'test' if file_of(task_folder(source, task), 'test_text.json').exists() else 'train'
+    return read_task(source, task, (split,), bad_rows)[0]
+
+# %% ../../nbs/influencer/06_predict.ipynb #n0twr1te
+def _new_file(path: Path, source: Path) -> Path:
+    "The path; an error if a file is there already, or if it would lie in the source, which is only read."
+    folder = source if source.is_dir() else source.parent
+    if path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f'{path}: lies in the folder that is read, {folder}; write it to another one')
+    if path.exists(): raise FileExistsError(f'{path}: is there already; name another file, or delete it')
+    return path
 
 # %% ../../nbs/influencer/06_predict.ipynb #0cf5f661
 def _views(frame: pd.DataFrame, task: Task, card: dict) -> Views:
@@ -60,20 +70,31 @@ def _evaluated(frame: pd.DataFrame, submission: pd.DataFrame, folder: Path, task
     scores = f"accuracy {figures['uacc']:.4f}, macro-F1 {figures['umF1']:.4f}"
     return f'{scores} on the labels beside it, written as evaluation.json and .prototext'
 
+# %% ../../nbs/influencer/06_predict.ipynb #0utput00
+def _output_of(output: Path, source: Path, task: Task, evaluated: bool) -> Path:
+    "Where the submission goes; nothing that is there is written over, neither it nor the figures beside it."
+    if output.is_dir() or not output.suffix: output = output / f'{task.key}.json'
+    beside = ('evaluation.json', 'evaluation.prototext') if evaluated else ()
+    for path in (output, *(output.parent / name for name in beside)): _new_file(path, source)
+    return output
+
 # %% ../../nbs/influencer/06_predict.ipynb #40119021
 def predict_file(
-    model: str | Path,    # a folder that `save_model` wrote
-    source: str | Path,   # a folder of PAN files, or test_text.json itself; without test users its training users are labelled
-    output: str | Path,   # the submission; if a folder, subtaskN.json in it
+    model: str | Path,         # a folder that `save_model` wrote
+    source: str | Path,        # a folder of PAN files, or test_text.json; without test users its training users are labelled
+    output: str | Path,        # the submission, which must not be there yet; if a folder, subtaskN.json in it
+    bad_rows: str = 'refuse',  # or 'set-aside': lines that cannot be used are kept apart, and counted
 ) -> str:
     "Label users and write a checked submission; returns what was done in a sentence."
     classifier, card = load_card(model, 'influencer')
     task = _task_of(card)
-    frame = _users(Path(source), task)
+    frame = _users(Path(source), task, bad_rows)
+    evaluated = not frame.label.isna().any()
+    output = _output_of(Path(output), Path(source), task, evaluated)
     inputs = _views(frame, task, card).of(INPUTS.get(card['inputs'], card['inputs']), np.arange(len(frame)))
-    output = Path(output)
-    if output.is_dir() or not output.suffix: output = output / f'{task.key}.json'
     write_submission(frame.user, classifier.predict(inputs), classifier.predict_proba(inputs).max(1), output, task)
     submission = check_submission(output, frame.user, task)
-    summary = f"{len(frame)} users labelled by {card['method']}; {output} is a good submission for {task.key}"
-    return summary if frame.label.isna().any() else f'{summary}\n{_evaluated(frame, submission, output.parent, task)}'
+    words = [f"{len(frame)} users labelled by {card['method']}; {output} is a good submission for {task.key}"]
+    if evaluated: words.append(_evaluated(frame, submission, output.parent, task))
+    if apart := set_aside_sentence(frame.attrs['reading']): words.append(apart)
+    return '\n'.join(words)

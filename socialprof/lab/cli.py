@@ -287,31 +287,41 @@ def cache(
         if len(found): typer.echo(found.assign(MB=found.pop('bytes') / 1e6).to_string(index=False, float_format='{:.1f}'.format))
         typer.echo(f"{int(found.vectors.sum()):,} vectors stored")
 
+# %% ../../nbs/lab/05_cli.ipynb #0fpaper0
+def _predictor(model: Path):
+    "The `predict_file` of the paper whose model a folder holds; ValueError for a card that cannot be read."
+    from socialprof.core.config import read_json
+    from socialprof.lab.results import paper_module
+    path = model / 'model.json'
+    if not path.is_file():
+        remedy = '`socialprof run … --save-model METHOD` keeps one'
+        raise FileNotFoundError(f'{model}: expected a saved model with a model.json, found none; {remedy}')
+    card = read_json(path)
+    if isinstance(card, dict) and 'paper' in card: return paper_module(card['paper'], 'predict').predict_file
+    raise ValueError(f'{path}: expected the card of a model, which names its paper, found another one; copy the folder again')
+
 # %% ../../nbs/lab/05_cli.ipynb #8b894adc
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help='A folder that `run --save-model` kept.')],
     source: Annotated[Path, typer.Argument(metavar='INPUT', help='A folder or file in the paper\'s format.')],
-    output: Annotated[Path, typer.Argument(help='The file of predictions; for retweet a folder, which gets a file a target.')],
+    output: Annotated[Path, typer.Argument(help='The file of predictions; for retweet a folder.')],
     rows: Annotated[int | None, typer.Option(min=1, help='How many rows are held in memory.')] = None,
     resume: Annotated[bool, typer.Option('--resume', help='Go on with a file that was begun.')] = False,
-    quiet: Quiet = False,
+    bad_rows: BadRows = 'refuse', quiet: Quiet = False,
 ):
     "Label unseen data with a saved model; the file is checked as the organisers would."
     from socialprof.lab.batch import UsageError
-    from socialprof.lab.results import paper_module
     with _plain_errors():
-        card = model / 'model.json'
-        if not card.is_file():
-            raise FileNotFoundError(f'{model}: expected a saved model with a model.json, found none; `socialprof run … --save-model METHOD` keeps one')
-        paper = json.loads(card.read_text(encoding='utf-8'))['paper']
-        predict_file = paper_module(paper, 'predict').predict_file
-        known = inspect.signature(predict_file).parameters
-        asked = {name: value for name, value in dict(rows=rows, resume=resume, quiet=quiet).items() if value}
-        if unknown := set(asked) & {'rows', 'resume'} - set(known): raise UsageError(f'{paper} labels all at once: no --{", --".join(sorted(unknown))}')
-        try: typer.echo(predict_file(model, source, output, **{name: value for name, value in asked.items() if name in known}))
+        predict_file = _predictor(model)
+        names = inspect.signature(predict_file).parameters
+        options = dict(rows=rows, resume=resume, quiet=quiet) | _reading(bad_rows)
+        options = {name: value for name, value in options.items() if value}
+        if other := set(options) & {'rows', 'resume'} - set(names):
+            raise UsageError(f'this paper labels all at once: no --{", --".join(sorted(other))}')
+        try: typer.echo(predict_file(model, source, output, **{k: v for k, v in options.items() if k in names}))
         except KeyboardInterrupt:
-            typer.echo('interrupted' + ': the same command with --resume goes on from here' * ('resume' in known), err=True)
+            typer.echo('interrupted' + ': the same command with --resume goes on' * ('resume' in names), err=True)
             raise typer.Exit(130) from None
 
 # %% ../../nbs/lab/05_cli.ipynb #b3c4f00d

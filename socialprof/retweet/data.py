@@ -20,7 +20,7 @@ import polars as pl
 
 from ..core.config import atomic_path, cache_dir, fingerprint, read_json, write_json
 from ..core.formats import FormatError, Problems, one_of, say, shown
-from ..core.reading import BAD_ROWS, MOST_NAMES, files_not_read, note_not_read
+from ..core.reading import BAD_ROWS, MOST_NAMES, Reading, files_not_read, note_not_read, summary
 from ..lab.protocol import Task
 from .columns import LABELS, MBERT, TASKS, VOCABULARY, as_frame, as_table, task_of
 from .convert import ABOUT, convert, files_of, look, quick_fingerprint, told_tokenizer
@@ -113,8 +113,9 @@ def outcome_of(
     folder: Path,        # its conversion
 ) -> dict:
     "How the reading of a source went; files that lie beside its data are looked for anew, and said."
-    outcome = read_json(folder / ABOUT).get('reading', {})
-    if not outcome or is_converted(source) or not Path(source).is_dir(): return outcome
+    about = read_json(folder / ABOUT)
+    outcome = about.get('reading') or summary(Reading()) | dict(rows=sum(about['rows'].values()))  # of an older version
+    if is_converted(source) or not Path(source).is_dir(): return outcome
     files = [path for paths in files_of(source).values() for path in paths]
     rest = files_not_read(source, [*files, Path(source) / ABOUT])
     problems = Problems()

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'DAILY_COLUMNS', 'FORMS', 'OURS', 'TWINS', 'LANGUAGES', 'CATEGORY', 'NUMBER', 'KINDS', 'USUAL', 'LOSSY',
            'ROWS', 'EFFECTS', 'PUBLISHED', 'labels_of', 'counted', 'facts', 'Form', 'custom_form', 'Rows', 'times',
-           'Gathered', 'Double', 'kind_of', 'files_of', 'form_of', 'task_folder', 'tasks_in', 'read_task', 'read',
-           'task_of', 'write', 'load', 'source_info', 'describe', 'inference_columns', 'read_inference']
+           'words_of', 'Gathered', 'Double', 'check_columns', 'kind_of', 'blocks', 'files_of', 'form_of', 'task_folder',
+           'tasks_in', 'read_task', 'read', 'task_of', 'write', 'load', 'source_info', 'describe', 'inference_columns',
+           'read_inference']
 
 # %% ../../nbs/violence/02_data.ipynb #6aec24ed
 from collections import Counter
@@ -302,7 +303,9 @@ def _retweet_of(rows: Rows) -> dict[str, pl.Series]:
     return dict(retweet_of=plain)
 
 # %% ../../nbs/violence/02_data.ipynb #w0rd5000
-def _words(rows: Rows) -> dict[str, pl.Series]:
+def words_of(
+    rows: Rows,  # a block
+) -> dict[str, pl.Series]:
     "id, user, language, text, retweet_of, group; empty where the file says nothing."
     columns = {name: values.fill_null('') for name in ('user', 'group') if (values := _column(rows, name)) is not None}
     columns |= _id(rows) | _language(rows) | _retweet_of(rows)
@@ -382,7 +385,7 @@ def _filled(columns: dict[str, pl.Series]) -> pl.DataFrame:
 # %% ../../nbs/violence/02_data.ipynb #check3d0
 def _checked(rows: Rows, gathered: Gathered) -> pl.DataFrame:
     "Typed columns of the rows that can be used: those of the frame, the labels, and for a categorical label its value."
-    columns = _words(rows) | _when_and_where(rows)
+    columns = words_of(rows) | _when_and_where(rows)
     _refuse_contradictions(rows, columns)
     columns |= _labels(rows) | _category(rows)
     good = ~rows.wrong
@@ -424,7 +427,7 @@ def _doubles(gathered: Gathered) -> list[Double]:
 def _raw_rows(path: Path, lines: set[int], form: Form) -> dict[int, bytes]:
     "Line → bytes of some rows of a file, which is read again for them."
     raw = {}
-    for block in _blocks(path, form, Problems(), list):
+    for block in blocks(path, form, Problems(), list):
         for row in np.flatnonzero(np.isin(block.lines, list(lines))).tolist():
             raw[int(block.lines[row])] = block.raw(row)
     return raw
@@ -454,7 +457,7 @@ def _known_columns(form: Form) -> dict[str, bool]:
     return columns | dict.fromkeys(form.labels, True) | ({form.category: True} if form.category else {})
 
 # %% ../../nbs/violence/02_data.ipynb #ch005e00
-def _check_columns(names, columns: dict[str, bool], form: Form, path: Path, problems: Problems) -> None:
+def check_columns(names, columns: dict[str, bool], form: Form, path: Path, problems: Problems) -> None:
     "Note columns that are missing, and that are there twice."
     extra = [name for name in names if name not in columns]
     for name, n in Counter(names).items():
@@ -471,7 +474,7 @@ def _chosen(names, form: Form, path: Path, problems: Problems) -> list[str] | No
     "Which columns of a file are read; None after noting what is missing. What is not used is counted."
     columns = _known_columns(form)
     before = len(problems)
-    _check_columns(names, columns, form, path, problems)
+    check_columns(names, columns, form, path, problems)
     extra = [name for name in names if name not in columns]
     if extra: problems.note(f'files with columns that are not used ({_listed(extra)})', path)
     spare = [form.columns[ours] for ours in sorted(form.optional & _SPARE) if ours in form.columns]
@@ -528,7 +531,12 @@ def kind_of(
     return '' if kind == 'parquet' and name.endswith('.gz') else kind
 
 # %% ../../nbs/violence/02_data.ipynb #b10ck500
-def _blocks(path: Path, form: Form, problems: Problems, choose) -> Iterator[Block]:
+def blocks(
+    path: Path,          # a file
+    form: Form,          # of its columns
+    problems: Problems,  # where to note what is wrong
+    choose,              # names of columns → which to read; None: not this file
+) -> Iterator[Block]:
     "The blocks of a file, whatever its kind."
     kind = kind_of(path)
     if kind == 'parquet': return parquet_blocks(path, problems, choose, lists=('labels',) if form.packed else ())
@@ -566,6 +574,7 @@ _NAME_IT = 'name the folder that holds the posts'
 
 def form_of(
     source: str | Path,  # a folder with files, or one file
+    labelled=True,       # must a columns.toml say where the labels are?
 ) -> tuple[Form, list[Path]]:
     "(form, files) of a folder; FormatError if there are none."
     source = Path(source)
@@ -574,7 +583,7 @@ def form_of(
     if not files or not kind_of(files[0]):
         there = 'none' if source.exists() else 'nothing there'
         raise FormatError.of(source, 'a folder with .csv, .parquet or .jsonl files', there, _NAME_IT)
-    if beside.is_file(): return custom_form(beside, Problems()), files
+    if beside.is_file(): return custom_form(beside, Problems(), labelled), files
     names = set(next(filter(None, map(_names, files)), ()))
     if kind_of(files[0]) == 'csv':
         likest = max(('daily', 'case'), key=lambda name: len(names & {*FORMS[name].columns.values()}))
@@ -622,7 +631,7 @@ def _parts(form: Form, files: list[Path], problems: Problems, gathered: Gathered
     position = 0  # of posts without an id of their own
     number = 0
     for path in files:
-        for block in _blocks(path, form, problems, lambda names, path=path: _chosen(names, form, path, problems)):
+        for block in blocks(path, form, problems, lambda names, path=path: _chosen(names, form, path, problems)):
             ours = _named(_unpacked(block, form, problems), form, position)
             table = _checked(Rows(ours, form, problems, np.zeros(len(ours.lines), bool)), gathered)
             yield table.with_columns(pl.int_range(number, number + pl.len()).alias(NUMBER))
