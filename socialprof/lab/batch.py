@@ -186,12 +186,11 @@ class PaperPlan:
         "Plan the runs of an entry of the grid."
         entry, marks = parted(entry)
         parameters = parameters_of(notebook_path(notebook), self.paper)
-        simulates = 'source' not in parameters   # it simulates whatever it needs
-        if simulates and self.request.fixed['source'] != SIMULATED: return
+        if 'source' not in parameters and self.request.fixed['source'] != SIMULATED: return   # it simulates its data
         values = self.request.values(self.paper, entry, parameters)
         if notebook.startswith('lab/'): values['paper'] = self.paper
-        summary = dict(paper=self.paper, notebook=notebook, values=values, marks=marks)
-        if 'task' not in parameters: self.summaries.append(summary)
+        if 'task' not in parameters:
+            self.summaries.append(dict(paper=self.paper, notebook=notebook, values=values, marks=marks))
         else: self.runs += marked(notebook, self.of_tasks(values, entry, parameters), marks)
 
 # %% ../../nbs/lab/03_batch.ipynb #14486c83
