@@ -138,6 +138,8 @@ def test_two_batches_at_once_run_everything_once(clone, unbroken):
 def test_one_run_fails_and_the_others_go_on(clone, accident, told):
     done = call(clone, '--set', f'accident={accident}')
     assert done.returncode == 1 and told in done.stderr and '6 done, 2 failed' in done.stdout
+    page = Path(done.stdout.splitlines()[-1].removeprefix('Open ')).read_text()
+    assert '2 of 8 runs failed' in page and 'Under way' not in page
     failed = sorted((clone / 'reports').rglob('*.failed.json'))
     assert len(failed) == 2 and all(json.loads(path.read_text())['status'] == 'failed' for path in failed)
     if accident == 'raise':
@@ -151,6 +153,7 @@ def test_disk_full(clone, unbroken):
     def small(): resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
     done = call(clone, preexec_fn=small)
     assert done.returncode == 1 and '8 failed' in done.stdout and 'File too large' in done.stderr
+    assert 'no page: ' in done.stderr and 'Open' not in done.stdout
     assert not figures(clone) or all('failed' in name for name in figures(clone))
     assert not list((clone / 'reports').rglob('*.tmp'))
     assert call(clone).returncode == 0
