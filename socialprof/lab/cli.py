@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated
 import inspect, json, os, shlex
 import typer
-from ..core.config import raw_dir, shipped
+from ..core.config import raw_dir, reports_dir, shipped
 
 # %% ../../nbs/lab/05_cli.ipynb #0e61a69d
 app = typer.Typer(help='Social-media papers re-run, and whether their claims survive an honest test.', no_args_is_help=True,
@@ -106,15 +106,25 @@ def _outcome(runs, summaries, workers: int, engine: str, force: bool, quiet: boo
     try: return run_batch(runs, summaries, workers, engine, force, quiet)
     except KeyboardInterrupt:
         typer.echo('interrupted: finished runs are kept, the same command goes on from here', err=True)
+        if _index_page(runs).exists(): typer.echo(f'Open {_index_page(runs)}')
         raise typer.Exit(130) from None
 
 # %% ../../nbs/lab/05_cli.ipynb #c49b0415
-def _show_outcome(outcome: dict[str, tuple[str, str]], before: int):
-    "How many runs were done, failed or were done before, and why each failed; exit code 1 if any did."
+def _index_page(runs) -> Path:
+    "Where a batch writes its index page."
+    parameters = runs[0].parameters
+    return reports_dir(parameters['reports']) / parameters['profile'] / 'index.html'
+
+# %% ../../nbs/lab/05_cli.ipynb #86c8df65
+def _show_outcome(outcome: dict[str, tuple[str, str]], runs, force: bool):
+    "What became of the runs, why some failed, the page to open; exit code 1 if any failed or there is no page."
     failed = {name: why for name, (status, why) in outcome.items() if status == 'failed'}
+    before = 0 if force else sum(run.done for run in runs)
     typer.echo(f'{len(outcome) - len(failed)} done, {len(failed)} failed, {before} were done before')
     for name, why in failed.items(): typer.echo(f'failed: {name}: {why}', err=True)
-    if failed: raise typer.Exit(1)
+    page = _index_page(runs)
+    if page.exists(): typer.echo(f'Open {page}')
+    if failed or not page.exists(): raise typer.Exit(1)
 
 # %% ../../nbs/lab/05_cli.ipynb #6da0522a
 @app.command()
@@ -141,7 +151,7 @@ def run(
         if dry_run: return _show_plan(runs, summaries)
         engine_named(engine)
         outcome = _outcome(runs, summaries, workers, engine, force, quiet)
-    _show_outcome(outcome, 0 if force else sum(run.done for run in runs))
+    _show_outcome(outcome, runs, force)
 
 # %% ../../nbs/lab/05_cli.ipynb #38df2eb7
 @app.command()

@@ -320,24 +320,38 @@ def _newest(
     return {result['path'].parent: _files(result) for result in sorted(results, key=lambda result: result['finished'])}
 
 # %% ../../nbs/lab/00h_results.ipynb #f4590d60
-def _still_current(result: dict) -> bool:
-    "Would a finished run have the same key today? One whose notebook or paper is no longer here has none."
-    inputs = results_fingerprint(result['path'].parent.parent) if 'task' not in result['parameters'] else ''
+def _inputs(result: dict) -> str:
+    "The fingerprint of the results that a finished summary would read now; '' for a run with a task."
+    return results_fingerprint(result['path'].parent.parent) if 'task' not in result['parameters'] else ''
+
+# %% ../../nbs/lab/00h_results.ipynb #7956fcf8
+def _is_of(result: dict, inputs: str) -> bool:
+    "Would a finished run have the same key today, with these inputs? Without its notebook or paper it has none."
     try: key = run_key(result['notebook'], result['parameters'], _files(result), inputs)
     except LookupError: return False
     return is_current(result['path'], key)[0]
+
+# %% ../../nbs/lab/00h_results.ipynb #4fb40648
+def _state(
+    result: dict,            # of a finished run
+    newest: dict[Path, str],  # folder of a task → fingerprint of the files that its latest result has read
+) -> str:
+    "'done': it would come out the same today; 'early': a summary whose inputs alone have changed since; else 'stale'."
+    if _files(result) != newest[result['path'].parent]: return 'stale'
+    if _is_of(result, _inputs(result)): return 'done'
+    return 'early' if result.get('inputs') and _is_of(result, result['inputs']) else 'stale'
 
 # %% ../../nbs/lab/00h_results.ipynb #8ecd7cbc
 def load_results(
     folder: Path,  # reports/<profile>/<source>, or any folder below or above
 ) -> list[dict]:
-    "All results below a folder, with `path` and status: 'done', 'failed', or 'stale' if of other code, files or weights."
-    paths = [path for path in sorted(Path(folder).rglob('*.json')) if not any(p.endswith('.model') for p in path.parts)]
+    "All results below a folder, with `path` and status: 'done' or 'failed'; for older ones 'early' or 'stale' (`_state`)."
+    paths = sorted(Path(folder).rglob('*.json'))
+    paths = [path for path in paths if not any(part.endswith('.model') for part in path.parts)]
     results = [read_json(path) | dict(path=path) for path in paths]
     finished = [result for result in results if result['status'] == 'done']
     newest = _newest(finished)
-    for result in finished:
-        if not _still_current(result) or _files(result) != newest[result['path'].parent]: result['status'] = 'stale'
+    for result in finished: result['status'] = _state(result, newest)
     return results
 
 # %% ../../nbs/lab/00h_results.ipynb #2e3b73dd

@@ -20,6 +20,13 @@ from .results import (SIMULATED, checked, commit, notebook_path, paper_module,
                                     paper_of, parameters_of, peak_memory_mb, result_path, results_fingerprint,
                                     run_key, score_rows, source_of, versions)
 
+# %% ../../nbs/lab/00i_run.ipynb #ccc69001
+def _parameters(notebook: str, paper: str, namespace: dict) -> dict:
+    "All parameters of a run: those that its notebook's globals hold, and the defaults of the others."
+    parameters = parameters_of(notebook_path(notebook), paper)
+    values = {name: namespace[name] for name in parameters if name in namespace}
+    return checked(values, parameters, notebook)
+
 # %% ../../nbs/lab/00i_run.ipynb #42d1375f
 class RunInputs:
     "The parameters of a run, as attributes, too; its source; where its result goes; and its clock."
@@ -30,13 +37,12 @@ class RunInputs:
         self.started = time.perf_counter()
         self.notebook = notebook
         self.paper = paper_of(notebook, namespace)
-        parameters = parameters_of(notebook_path(notebook), self.paper)
-        values = {name: namespace[name] for name in parameters if name in namespace}
-        self.parameters = checked(values, parameters, notebook)
+        self.parameters = _parameters(notebook, self.paper, namespace)
         self.source = source_of(self.paper, self.parameters)
         self.path = result_path(notebook, self.parameters, self.source)
         # of the code as it is now, not at the end
-        self.key = run_key(notebook, self.parameters, self.source['fingerprint'], self._inputs())
+        self.inputs = self._inputs()
+        self.key = run_key(notebook, self.parameters, self.source['fingerprint'], self.inputs)
         self.notebook_hash = notebook_fingerprint(notebook_path(notebook))
 
     def __getattr__(self, name: str):
@@ -171,8 +177,9 @@ def _record(self: Run) -> dict:
     about = dict(
         paper=self.paper, notebook=self.notebook, status='done', parameters=self.parameters, source=self.source
     )
-    code = dict(commit=commit(), versions=versions(), notebook_hash=self.notebook_hash, key=self.key)
     if self.reading: about['reading'] = self.reading
-    return about | names | cost | code | dict(finished=datetime.now(UTC).isoformat(timespec='seconds'))
+    code = dict(commit=commit(), versions=versions(), notebook_hash=self.notebook_hash)
+    finished = datetime.now(UTC).isoformat(timespec='seconds')
+    return about | names | cost | code | dict(inputs=self.inputs, key=self.key, finished=finished)
 
 Run._record = _record
