@@ -180,8 +180,8 @@ def test_dry_run_says_why(clone):
 
 
 @pytest.mark.parametrize('words, told', [
-    (['influencers'], 'there are: influencer'), (['influencer/profilin'], 'it has: profiling'), (['--profile', 'fast'], 'quick, standard, paper'),
-    (['--set', 'epoch=3'], 'they have: accident'), (['--set', 'fold=two'], 'expects int'), (['--set', 'epochs'], 'name=value'),
+    (['influencers'], 'there are: influencer'), (['influencer/profilin'], "did you mean 'profiling'?"), (['--profile', 'fast'], 'quick, standard, paper'),
+    (['--set', 'accidnt=3'], "did you mean 'accident'?"), (['--set', 'fold=two'], 'expects int'), (['--set', 'epochs'], 'name=value'),
     (['--source', 'no-such-folder'], 'no such folder'), (['influencer/custom'], '--source'), (['--profile', 'paper'], 'real data'),
     (['--workers', '0'], 'greater than or equal to 1')])
 def test_wrong_use_ends_with_2_and_says_what_there_is(clone, words, told):
