@@ -115,8 +115,9 @@ def test_from_a_run_to_the_ledger(kind, tmp_path):
     assert set(rows.metric) == set(metrics_of(whole)) and len(scores_of(rows)) == 2
     metric = {'values': 'rmse:log1p', 'texts': 'bleu4', 'rankings': 'ndcg@10'}[kind]
     numbers = [Number('table 1', name, 'profiling', 'cv', value, metric, ours=name) for name, value in (('good', .3), ('bad', .7))]
+    second = {'values': 'spearman', 'texts': 'rougeL', 'rankings': 'mrr'}[kind]
     claims = [Claim(f'{one} {name}', f'{one} beats {other}', 'profiling', beats(one, other), metric=name)
-              for one, other in (('good', 'bad'), ('bad', 'good')) for name in (metric, 'spearman' if kind == 'values' else 'rougeL' if kind == 'texts' else 'mrr')]
+              for one, other in (('good', 'bad'), ('bad', 'good')) for name in (metric, second)]
     table = ledger([*claims, Claim('misfit', 'macro-F1 of it', 'profiling', beats('good', 'bad'))], whole, dict(kind='simulated', effects={}), numbers)
     assert table.verdict.tolist() == ['holds', 'holds', 'reversed', 'reversed', 'not comparable']
     assert table.in_print[0] == ('yes' if kind == 'values' else 'no') and table.in_print[2] == ('no' if kind == 'values' else 'yes')   # .3 is the smaller error
@@ -132,7 +133,8 @@ def test_several_kinds_in_one_run(tmp_path):
     assert json.loads(json.dumps(result['results'], allow_nan=False))
 
 
-@pytest.mark.parametrize('kind, change', [('values', dict(predicted='many')), ('texts', dict(predicted=3.)), ('rankings', dict(predicted='#soup')), ('values', dict(unit=None))])
+@pytest.mark.parametrize('kind, change', [
+    ('values', dict(predicted='many')), ('texts', dict(predicted=3.)), ('rankings', dict(predicted='#soup')), ('values', dict(unit=None))])
 def test_wrong_predictions_end_a_run_before_its_result(kind, change, tmp_path):
     one = run(tmp_path)
     with pytest.raises(FormatError, match=next(iter(change))): one.finish(Fitted(others(kind, 'm', .3).assign(**change), {}))
