@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCK', 'SEPARATORS', 'Block', 'Layout', 'Supply', 'separator_of', 'Header', 'csv_header', 'csv_blocks', 'csv_bytes',
-           'as_words', 'parquet_blocks', 'json_blocks']
+           'parts_of', 'without_first', 'as_words', 'parquet_blocks', 'json_blocks']
 
 # %% ../../nbs/core/01a_tables.ipynb #7ab1e503
 from collections.abc import Callable, Iterator, Sequence
@@ -405,6 +405,30 @@ def csv_bytes(
     names = table.head(0).write_csv(include_header=header)
     quoted = table.with_columns(_quoted_word(name) for name in words)
     return (names + quoted.write_csv(include_header=False, quote_style='never')).encode()
+
+# %% ../../nbs/core/01a_tables.ipynb #0fce46cf
+def parts_of(
+    tables: Iterator[pl.DataFrame],  # of any size
+    rows: int,                       # of a part
+) -> Iterator[pl.DataFrame]:
+    "The same rows in tables of one size; the last one may be smaller."
+    waiting = pl.DataFrame()
+    for table in tables:
+        waiting = pl.concat([waiting, table]) if len(waiting) else table
+        while len(waiting) >= rows:
+            yield waiting[:rows]
+            waiting = waiting[rows:]
+    if len(waiting): yield waiting
+
+# %% ../../nbs/core/01a_tables.ipynb #aa19a97b
+def without_first(
+    tables: Iterator[pl.DataFrame],  # of any size
+    n: int,
+) -> Iterator[pl.DataFrame]:
+    "The same tables without the first n rows of all."
+    for table in tables:
+        if n < len(table): yield table[n:]
+        n = max(0, n - len(table))
 
 # %% ../../nbs/core/01a_tables.ipynb #7ab1e554
 def _whole_numbers(values: pl.Series) -> pl.Series:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from ..core.formats import one_of
+from ..core.growing import outside
 from ..core.reading import set_aside_sentence
 from ..core.text import Rules
 from .data import Task, file_of, read_task, task_folder
@@ -45,15 +46,6 @@ def _users(source: Path, task: Task, bad_rows: str) -> pd.DataFrame:
     split = 'test' if file_of(task_folder(source, task), 'test_text.json').exists() else 'train'
     return read_task(source, task, (split,), bad_rows)[0]
 
-# %% ../../nbs/influencer/06_predict.ipynb #n0twr1te
-def _new_file(path: Path, source: Path) -> Path:
-    "The path; an error if a file is there already, or if it would lie in the source, which is only read."
-    folder = source if source.is_dir() else source.parent
-    if path.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f'{path}: lies in the folder that is read, {folder}; write it to another one')
-    if path.exists(): raise FileExistsError(f'{path}: is there already; name another file, or delete it')
-    return path
-
 # %% ../../nbs/influencer/06_predict.ipynb #0cf5f661
 def _views(frame: pd.DataFrame, task: Task, card: dict) -> Views:
     "Users as the classifier of a card reads them."
@@ -75,7 +67,9 @@ def _output_of(output: Path, source: Path, task: Task, evaluated: bool) -> Path:
     "Where the submission goes; nothing that is there is written over, neither it nor the figures beside it."
     if output.is_dir() or not output.suffix: output = output / f'{task.key}.json'
     beside = ('evaluation.json', 'evaluation.prototext') if evaluated else ()
-    for path in (output, *(output.parent / name for name in beside)): _new_file(path, source)
+    for path in (output, *(output.parent / name for name in beside)):
+        outside(path, source if source.is_dir() else source.parent)
+        if path.exists(): raise FileExistsError(f'{path}: is there already; name another file, or delete it')
     return output
 
 # %% ../../nbs/influencer/06_predict.ipynb #40119021

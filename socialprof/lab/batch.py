@@ -152,7 +152,7 @@ def _check_names(runs: list[Planned], summaries: list[dict], changes: dict) -> N
     "UsageError for a parameter that no notebook of the plan has, and for a split that no paper has."
     pairs = {(run.notebook, run.paper) for run in runs} | {(one['notebook'], one['paper']) for one in summaries}
     names = sorted({name for notebook, paper in pairs for name in parameters_of(notebook_path(notebook), paper)})
-    for name in changes: asked_name('parameter in a notebook of this plan', name, names)
+    for name in changes: asked_name('parameter of the notebooks to run', name, names)
     for paper, split in {(run.paper, run.parameters['split']) for run in runs if 'split' in run.parameters}:
         asked_name(f'split of {paper}', split, paper_module(paper, 'splits').SPLITS)
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FRONT', 'REMINDER', 'check_thresholds', 'save_model', 'load_model', 'Scoring', 'scoring_of', 'posts_of', 'read_all',
-           'scores_of', 'header_of', 'lines_of', 'check_done', 'sentence', 'score_parts', 'parts_of', 'predict_file',
-           'is_done', 'score_all']
+           'scores_of', 'header_of', 'lines_of', 'check_done', 'sentence', 'score_parts', 'predict_file', 'is_done',
+           'score_all']
 
 # %% ../../nbs/violence/06_predict.ipynb #04b45d68
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,10 +20,10 @@ from tqdm.auto import tqdm
 from ..core.config import folder_fingerprint
 from ..core.encode import CutTexts, encode
 from ..core.formats import Problems, one_of
-from ..core.growing import Growing
+from ..core.growing import Growing, outside
 from ..core.models import find
 from ..core.reading import Reading, files_not_read, finish, set_aside_sentence
-from ..core.tables import Block, csv_blocks, csv_bytes
+from ..core.tables import Block, csv_blocks, csv_bytes, parts_of, without_first
 from ..learn.multilabel import label_scores, nested as nest
 from ..learn.saved import load_card, save_card
 from .clean import clean_all
@@ -266,27 +266,6 @@ def score_parts(
         growing.add(lines_of(part, scores, card['labels']), posts=len(part), empty=empty.count, missing=missing)
         bar.update(len(part))
 
-# %% ../../nbs/violence/06_predict.ipynb #5c0r1ngc
-def _without_first(tables: Iterable[tuple[Path, pl.DataFrame]], n: int) -> Iterator[pl.DataFrame]:
-    "Tables without the first n rows of all."
-    for _, table in tables:
-        if n < len(table): yield table[n:]
-        n = max(0, n - len(table))
-
-# %% ../../nbs/violence/06_predict.ipynb #5c0r1ngf
-def parts_of(
-    tables: Iterable[pl.DataFrame],  # of any size
-    rows: int,                       # of a part
-) -> Iterator[pl.DataFrame]:
-    "The same rows in tables of one size; the last one may be smaller."
-    waiting = pl.DataFrame()
-    for table in tables:
-        waiting = pl.concat([waiting, table]) if len(waiting) else table
-        while len(waiting) >= rows:
-            yield waiting[:rows]
-            waiting = waiting[rows:]
-    if len(waiting): yield waiting
-
 # %% ../../nbs/violence/06_predict.ipynb #17d04402
 def predict_file(
     model: str | Path,     # a folder that `save_model` wrote
@@ -316,8 +295,8 @@ def is_done(output: Path, source: str | Path, rows: int, resume: bool) -> bool:
     "Is the output there, to be left as it is? ValueError for one that would lie in the source, or be its own input."
     if rows < 1: raise ValueError(f'rows: expected 1 or more, found {rows}')
     if resume and output.is_file(): return True
-    if not output.resolve().is_relative_to(Path(source).resolve()): return False
-    raise ValueError(f'{output}: lies among the files to score; write it to another folder')
+    outside(output, source)
+    return False
 
 # %% ../../nbs/violence/06_predict.ipynb #5c0r1nge
 def score_all(model, card: dict, scoring: Scoring, growing: Growing, rows: int, total: int, quiet: bool) -> None:
@@ -327,6 +306,7 @@ def score_all(model, card: dict, scoring: Scoring, growing: Growing, rows: int, 
     shape = dict(unit='post', unit_scale=True, desc='predict', delay=2, disable=quiet)
     with growing.file, tqdm(total=total, initial=before, **shape) as bar:
         check_done(growing, scoring, again())
-        parts = parts_of(_without_first(posts_of(scoring, again()), before), rows)
+        left = without_first((table for _, table in posts_of(scoring, again())), before)
+        parts = parts_of(left, rows)
         score_parts(model, card, parts, growing, growing.state['nested'], bar)
     growing.finish()
