@@ -14,7 +14,8 @@ import pandas as pd
 from ..core.config import cache_dir, optional
 from ..core.splits import Split
 from .breakdown import bounds, deciles
-from .intervals import contrast, estimate, estimates
+from .draws import Resampled
+from .intervals import contrast, estimates, estimates_of, picked_factor, widened
 from .ledger import first_of
 from .metrics import confusion, facts_of, guess_of, main_metric, metric_of
 from .predictions import kind_of
@@ -32,7 +33,8 @@ def _axes(width: float, height: float, columns: int = 1, rows: int = 1, **option
 
 # %% ../../nbs/lab/03a_figures.ipynb #17286a39
 COLOURS = {
-    'holds': '#2a7f3f', 'reversed': '#b00020', 'too close to call': '#8a8a8a', 'not comparable': '#b5b5b5',
+    'holds': '#2a7f3f', 'reversed': '#b00020', 'too close to call': '#8a8a8a', 'one fit': '#c58b1a',
+    'not comparable': '#b5b5b5',
     'not run': '#b5b5b5'}
 
 def titles_of(
@@ -121,13 +123,18 @@ def _best_first(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 # %% ../../nbs/lab/03a_figures.ipynb #a0d6bc85
 def ranking(
-    predictions: pd.DataFrame,  # method, split, fold, seed, unit, y, predicted
+    predictions: pd.DataFrame | Resampled,  # method, split, fold, seed, unit, y, predicted
     metric: str | None = None,  # None: the main one of these predictions
+    methods: Sequence[str] | None = None,  # None: all
 ) -> pd.DataFrame:              # method, split, metric, value, low, high, n (units), cells, rows; the best first
     "Every method's score with its interval."
-    metric = metric or main_metric(predictions)
-    rows = [dict(method=method, split=split, metric=metric, **vars(estimate(part, metric)))
-            for (method, split), part in predictions.groupby(['method', 'split'])]
+    resampled = predictions if isinstance(predictions, Resampled) else Resampled(predictions)
+    metric = metric or main_metric(resampled.table)
+    rows = []
+    pairs = resampled.table[['method', 'split']].drop_duplicates().itertuples(index=False, name=None)
+    for method, split in [pair for pair in pairs if methods is None or pair[0] in methods]:
+        score = estimates_of(resampled, [metric], method, split)[metric]
+        rows.append(dict(method=method, split=split, metric=metric, **vars(score)))
     return _best_first(pd.DataFrame(rows), metric)
 
 # %% ../../nbs/lab/03a_figures.ipynb #2b1a8cab
@@ -434,16 +441,21 @@ def _numbers(row: pd.Series) -> str:
     return f'\nkNN AUC {row.knn_auc:.2f} (shuffled ≤ {row.shuffled:.2f})\nsilhouette {row.silhouette:+.2f}'
 
 # %% ../../nbs/lab/03a_figures.ipynb #8418a222
-def _lead(predictions: pd.DataFrame, best: str, other: str, split: str, metric: str) -> str:
-    "A sentence on one method against another, on the folds and seeds that both have."
-    try: gap = contrast(predictions, [(1., best, split), (-1., other, split)], metric)
+def _lead(resampled: Resampled, order: pd.DataFrame, other: str, metric: str) -> str:
+    "A sentence on the best of a ranking against another method, on the folds and seeds that both have."
+    best = order.method.iloc[0]
+    split = order.split.iloc[0]
+    try: gap = contrast(resampled, [(1., best, split), (-1., other, split)], metric)
     except LookupError: return f'It shares no fold and seed with *{other}*, so that they cannot be paired.'
+    gap = widened(gap, picked_factor(resampled, order.method.tolist(), split, metric))
     text = metric_of(metric).text
-    needed = f'not more than luck: a gap of {text(gap.smallest)} would have been needed'
-    luck = 'more than luck' if gap.low > 0 else needed
     where = 'is ahead of' if gap.value > 0 else 'on the same folds and seeds is not ahead of'
     interval = f'{text(gap.value, "+")} [{text(gap.low, "+")}, {text(gap.high, "+")}]'
-    return f'It {where} *{other}*: {interval} ({gap.test}), {luck}.'
+    picked = f'; the best of {len(order)} was picked afterwards, and the interval allows for that' if len(order) > 2 else ''
+    if gap.low > 0: luck = 'more than luck'
+    else: luck = f'not more than luck: a gap of {text((gap.high - gap.low) / 2)} would have been needed'
+    if gap.cells < 2: luck += '. This is about these two fitted models: another seed was not tried'
+    return f'It {where} *{other}*: {interval} ({gap.test}{picked}), {luck}.'
 
 # %% ../../nbs/lab/03a_figures.ipynb #0795d41f
 def _best(best: pd.Series, metric: str) -> str:
@@ -465,22 +477,25 @@ def _warnings(predictions: pd.DataFrame, best: pd.Series, splits: Mapping[str, S
 
 # %% ../../nbs/lab/03a_figures.ipynb #adc56e7b
 def reading(
-    predictions: pd.DataFrame,  # of one split
+    predictions: pd.DataFrame | Resampled,  # of one split
     floor: str = 'majority',    # the method that knows nothing, if it was run
     metric: str | None = None,  # None: the main one of these predictions
     splits: Mapping[str, Split] | None = None,  # of the paper: whether a split has several folds
+    split: str | None = None,   # None: the first
+    methods: Sequence[str] | None = None,       # None: all
 ) -> str:
     "Three sentences, computed."
-    metric = metric or main_metric(predictions)
-    order = ranking(predictions, metric)
-    order = order[order.split == order.split[0]]
-    best = order.iloc[0]
-    sentences = [_best(best, metric)]
+    resampled = predictions if isinstance(predictions, Resampled) else Resampled(predictions)
+    metric = metric or main_metric(resampled.table)
+    order = ranking(resampled, metric, methods)
+    order = order[order.split == (split or order.split[0])].reset_index(drop=True)
+    rows = resampled.table[(resampled.table.split == order.split[0]) & resampled.table.method.isin(order.method)]
+    sentences = [_best(order.iloc[0], metric)]
     if len(order) == 1: sentences.append('No other method was run beside it.')
-    else: sentences.append(_lead(predictions, best.method, order.method[1], best.split, metric))
-    if floor not in set(order.method[1:]): sentences.append(_guessing(predictions, metric))
-    elif floor != order.method[1]: sentences.append(_lead(predictions, best.method, floor, best.split, metric))
-    return ' '.join(filter(None, [*sentences, *_warnings(predictions, best, splits)]))
+    else: sentences.append(_lead(resampled, order, order.method[1], metric))
+    if floor not in set(order.method[1:]): sentences.append(_guessing(rows, metric))
+    elif floor != order.method[1]: sentences.append(_lead(resampled, order, floor, metric))
+    return ' '.join(filter(None, [*sentences, *_warnings(rows, order.iloc[0], splits)]))
 
 # %% ../../nbs/lab/03a_figures.ipynb #f7bc7be3
 def _guessing(predictions: pd.DataFrame, metric: str) -> str:

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['VERDICTS', 'DECIDED', 'TESTED', 'BUDGETS', 'ROWS_APART', 'Number', 'Claim', 'Summary', 'beats', 'drops_less',
            'metrics_in', 'metrics_told', 'first_of', 'decide', 'p_of', 'unequal', 'missing', 'reason_of', 'verdict',
-           'evidence', 'printed_gap', 'with_q', 'ledger', 'readable', 'beside']
+           'evidence', 'is_simulated', 'printed_gap', 'with_q', 'ledger', 'in_print', 'readable', 'luck', 'beside',
+           'apart']
 
 # %% ../../nbs/lab/01_ledger.ipynb #0c02e5c1
 from collections.abc import Sequence
@@ -221,6 +222,11 @@ def evidence(
     planted = [f'{k} {v:g}' for k, v in source.get('effects', {}).items() if v]
     return f'simulated with {", ".join(planted)} planted' if planted else 'simulated, nothing planted'
 
+# %% ../../nbs/lab/01_ledger.ipynb #1ab6caa5
+def is_simulated(table: pd.DataFrame) -> bool:
+    "Is the evidence of a ledger, or of a table of numbers, simulated?"
+    return bool(len(table)) and table.evidence.iloc[0].startswith('simulated')
+
 # %% ../../nbs/lab/01_ledger.ipynb #16843e1c
 def printed_gap(claim: Claim, numbers: Sequence[Number]) -> float | None:
     "The claim's sum over the printed numbers; None where one is missing. Numbers later in the list win."
@@ -247,12 +253,13 @@ def ledger(
     predictions: pd.DataFrame,         # from lab.results.load_predictions
     source: dict,                      # a result's source
     numbers: Sequence[Number] = (),    # what was printed
+    drawn: dict[str, Resampled] | None = None,  # task → predictions with known truth; None: made here
 ) -> pd.DataFrame:
     "One row a claim: what was printed, whether that bears it out, what was measured, the verdict and the evidence."
-    tasks = {claim.task for claim in claims}
     known = predictions.dropna(subset='y')
-    drawn = {task: Resampled(known[known.task == task]) for task in tasks}   # each score is drawn once for all claims
-    rows = [verdict(claim, predictions, drawn[claim.task]) for claim in claims]
+    # each score is drawn once for all claims of a task
+    drawn = drawn or {task: Resampled(known[known.task == task]) for task in {claim.task for claim in claims}}
+    rows = [verdict(claim, predictions, drawn.get(claim.task)) for claim in claims]
     gaps = [printed_gap(claim, numbers) for claim in claims]
     table = with_q(pd.DataFrame(rows)).assign(evidence=evidence(source))
     return table.assign(in_print=['' if gap is None else 'yes' if gap > 0 else 'no' for gap in gaps])
@@ -271,21 +278,49 @@ def _share(value: float | None) -> str:
     return '< .001' if value < .001 else f'{value:.3f}'.removeprefix('0')
 
 # %% ../../nbs/lab/01_ledger.ipynb #c6530dfa
+def _shown(everything: pd.DataFrame, always: Sequence[str]) -> pd.DataFrame:
+    "The columns that say something, and those that are always there."
+    keep = [name in always or (column != '').any() for name, column in everything.items()]
+    return everything.loc[:, keep]
+
+def _decided_first(table: pd.DataFrame) -> pd.DataFrame:
+    return table.sort_values('verdict', key=lambda verdicts: verdicts.map(VERDICTS.index), kind='stable')
+
+# %% ../../nbs/lab/01_ledger.ipynb #f73ab0fd
+def in_print(
+    table: pd.DataFrame,  # from `ledger`
+) -> pd.DataFrame:
+    "What the source says of each claim, for the eye."
+    rows = _decided_first(table)
+    columns = {'claim': rows.claim, 'text': rows.text, 'task': rows.task, 'where': rows['where'], 'printed': rows.printed,
+               'logged': rows.logged, 'true in print': rows.in_print}
+    return _shown(pd.DataFrame(columns), ('claim', 'text', 'task'))
+
+# %% ../../nbs/lab/01_ledger.ipynb #8ca2ec26
 def readable(
     table: pd.DataFrame,  # from `ledger`
 ) -> pd.DataFrame:
-    "The ledger for the eye: decided claims first, gap and interval in one column, empty places instead of NaN."
-    rows = table.sort_values('verdict', key=lambda verdicts: verdicts.map(VERDICTS.index), kind='stable')
+    "The ledger for the eye, decided claims first; on simulated data without what was printed, see `in_print`."
+    rows = _decided_first(table)
     units = ['' if pd.isna(n) else f'{n:.0f}' for n in rows.n]
     columns = {
         'claim': rows.claim, 'verdict': rows.verdict, 'text': rows.text, 'task': rows.task,
         'gap [95 %]': [*map(_interval, rows.itertuples())], 'p': rows.p.map(_share), 'q': rows.q.map(_share),
-        'units': units, 'metric': rows.metric,
-        'printed': rows.printed, 'logged': rows.logged, 'true in print': rows.in_print,
-        'test': rows.test, 'reason': rows.reason}
-    everything = pd.DataFrame(columns)
-    shown = [name in ('gap [95 %]', 'reason') or (column != '').any() for name, column in everything.items()]
-    return everything.loc[:, shown]
+        'units': units, 'metric': rows.metric, 'test': rows.test, 'reason': rows.reason}
+    told = {} if is_simulated(table) else in_print(table).drop(columns=['claim', 'text', 'task', 'where'], errors='ignore')
+    return _shown(pd.DataFrame(columns | dict(told)), ('gap [95 %]', 'reason'))
+
+# %% ../../nbs/lab/01_ledger.ipynb #4a97af78
+def luck(
+    table: pd.DataFrame,  # a ledger
+) -> str:
+    "What chance does among many claims, in a sentence or two."
+    tested = table[table.verdict.isin(TESTED)]
+    decided = tested.verdict.isin(DECIDED).sum()
+    if not len(tested): return ''
+    few = (tested.q <= .05).sum()
+    return (f'{len(tested)} claims were tested at 5 % each, and {decided} decided; if none of them had any effect, luck would decide about '
+            f'{.05 * len(tested):.0f}. {few} stay decided when their number is allowed for (q of .05 or less, Benjamini and Hochberg).')
 
 # %% ../../nbs/lab/01_ledger.ipynb #7aa2f0ea
 def beside(
@@ -299,3 +334,12 @@ def beside(
     keys = ['task', 'method', 'split', 'metric']
     both = printed.merge(scores[[*keys, 'value', 'low', 'high', 'n', 'rows', 'cells']], how='left', on=keys)
     return both.assign(evidence=evidence(source))
+
+def apart(
+    both: pd.DataFrame,  # from `beside`
+) -> pd.DataFrame:
+    "The same figures, printed ones and ours in rows of their own: what is simulated never stands beside what was printed."
+    printed = both.assign(**dict.fromkeys(('value', 'low', 'high', 'n', 'rows', 'cells')))
+    ours = both.assign(**dict.fromkeys(('printed', 'printed_n'))).assign(table='', paper_method='', remark='')
+    ours = ours.drop_duplicates(['task', 'method', 'split', 'metric'])
+    return pd.concat([printed, ours], ignore_index=True)

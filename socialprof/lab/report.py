@@ -17,7 +17,7 @@ import gzip, io, os, re
 import pandas as pd
 from ..core.config import atomic_path, fingerprint, read_json, reports_dir
 from .figures import COLOURS, forest
-from .ledger import VERDICTS, evidence, readable
+from .ledger import VERDICTS, evidence, luck, readable
 from .metrics import METRICS, facts_of, metric_of, metrics_of, misfit
 from .progress import Progress, batches, moment
 from .results import load_results, source_folder
@@ -187,17 +187,20 @@ def _tiles(ledger: pd.DataFrame) -> str:
     return '<div class="tiles">' + ''.join(f'<div class="tile" style="color:{COLOURS[v]}"><b>{counts.get(v, 0)}</b>{v}</div>' for v in VERDICTS) + '</div>'
 
 # %% ../../nbs/lab/04_report.ipynb #d62a2e44
-_LUCK = '''<p>Each claim is tested at 5 %; nothing is corrected for their number. At the size of these tasks most stay open;
-what is not run here has its place in the profiles <code>standard</code> and <code>paper</code>.</p>'''
 _EARLY = '''<p class="failed">More runs are done than when these verdicts were made:
 they are made again when a batch ends.</p>'''
+
+def _luck(table: pd.DataFrame) -> str:
+    "How many verdicts luck alone would give, as a paragraph."
+    more = 'What is not run here has its place in the profiles <code>standard</code> and <code>paper</code>.'
+    return f'<p>{escape(luck(table))} {more}</p>'
 
 # %% ../../nbs/lab/04_report.ipynb #1833fc64
 def _ledger_section(name: tuple[str, str], ledger: pd.DataFrame, early: bool) -> str:
     "The verdicts on the claims of a paper on one source; early: more runs are done since."
     source, paper = map(escape, name)
     summary = f'<a href="{source}/{paper}/summary/run_summary.html">the page of this paper</a>'
-    about = f'<p>Evidence: <b>{escape(ledger.evidence.iloc[0])}</b> · {summary}</p>{_EARLY if early else ""}{_LUCK}'
+    about = f'<p>Evidence: <b>{escape(ledger.evidence.iloc[0])}</b> · {summary}</p>{_EARLY if early else ""}{_luck(ledger)}'
     picture = _figure(ledger) if ledger.gap.notna().any() else ''
     table = _interactive(readable(ledger), preview=True, paging=False)
     return f'<h2>{paper} · {source}</h2>{about}{_tiles(ledger)}{picture}<div class="claims">{table}</div>'
