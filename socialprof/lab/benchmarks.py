@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HEAVY', 'FASTER', 'alternating', 'matrix_peak', 'posts', 'labelled', 'encoding', 'share_of_peak', 'notebooks',
-           'storing', 'training', 'write_benchmarks', 'facts']
+           'storing', 'training', 'run_alone', 'parameters_for', 'write_benchmarks', 'facts']
 
 # %% ../../nbs/lab/06_benchmarks.ipynb #ef4a4913
 from collections.abc import Callable
@@ -267,25 +267,44 @@ def _check(told: dict):
     if told['labels']: labelled(2 * told['texts'], told['labels'])
 
 # %% ../../nbs/lab/06_benchmarks.ipynb #5087fe33
+def run_alone(
+    name: str,          # of the notebook: 'benchmarks' for lab/run_benchmarks
+    parameters: dict,   # that differ from the notebook's own
+    reports: str | Path | None = None,
+    quiet: bool = False,
+) -> Path:  # the page
+    "Run a notebook of lab that belongs to no paper, and write its page, `<name>/run_<name>.html` in the reports."
+    import papermill
+    from socialprof.core.config import reports_dir
+    from socialprof.lab.report import page
+    from socialprof.lab.results import notebook_path
+    target = reports_dir(reports) / name / f'run_{name}.ipynb'
+    target.parent.mkdir(parents=True, exist_ok=True)
+    options = dict(parameters=parameters, kernel_name='python3', progress_bar=not quiet)
+    with kernel_settings() as config:
+        papermill.execute_notebook(notebook_path(f'lab/run_{name}'), target, config=config, **options)
+    target.with_suffix('.html').write_text(page(target, ''), encoding='utf-8')
+    return target.with_suffix('.html')
+
+# %% ../../nbs/lab/06_benchmarks.ipynb #ffb5b742
+def parameters_for(
+    name: str,         # as for `run_alone`
+    parameters: dict,
+) -> dict:
+    "The same parameters, each of the kind that the notebook has; ValueError or LookupError for one that does not fit."
+    from socialprof.lab.results import checked, notebook_path, parameters_of
+    return checked(parameters, parameters_of(notebook_path(f'lab/run_{name}')), f'run_{name}')
+
+# %% ../../nbs/lab/06_benchmarks.ipynb #ffddb609
 def write_benchmarks(
     reports: str | Path | None = None,
     quiet: bool = False,
     **parameters,   # of run_benchmarks
 ) -> Path:          # the page
     "Run the notebook `lab/run_benchmarks` and write its page, `benchmarks/run_benchmarks.html` in the reports."
-    import papermill
-    from socialprof.core.config import reports_dir
-    from socialprof.lab.report import page
-    from socialprof.lab.results import checked, notebook_path, parameters_of
-    source = notebook_path('lab/run_benchmarks')
-    target = reports_dir(reports) / 'benchmarks' / 'run_benchmarks.ipynb'
-    parameters = checked(parameters, parameters_of(source), 'run_benchmarks')
+    parameters = parameters_for('benchmarks', parameters)
     _check(parameters)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with kernel_settings() as config:
-        papermill.execute_notebook(source, target, parameters=parameters, kernel_name='python3', config=config, progress_bar=not quiet)
-    target.with_suffix('.html').write_text(page(target, ''), encoding='utf-8')
-    return target.with_suffix('.html')
+    return run_alone('benchmarks', parameters, reports, quiet)
 
 # %% ../../nbs/lab/06_benchmarks.ipynb #dddcaefc
 def facts() -> pd.Series:
