@@ -127,7 +127,7 @@ _METRIC = [
     _profiling('F13', 'a learned space beats class centroids in the frozen one',
                beats(_SUBMITTED_TRIPLET, 'frozen, centroid'), 'Method 1', 'not compared', apart=('epochs',)),
     _profiling('F15', 'one vector a user does better than one a post and a vote',
-               beats(_SUBMITTED_TRIPLET, 'triplet Def+Ins, by post'), 'Data', 'tried, no figure'),
+               beats(_SUBMITTED_TRIPLET, 'triplet Def+Ins, by post'), 'Data', 'tried, no figure', apart=('tokens',)),
     _profiling('F16', 'augmentation massively boosts the score',
                beats('triplet Def+Ins, augmented', _SUBMITTED_TRIPLET), 'Conclusions', 'a belief of the authors',
                minimal=MUCH, apart=('rows',))]

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['COPIES', 'Fits', 'BY_POST', 'AUGMENTED', 'COPIES_USED', 'STACKS', 'METHODS', 'follows_instructions', 'TextViews',
            'seen_posts', 'empty_posts', 'encoded', 'Views', 'post_frame', 'posts_of', 'copies_of', 'stripping',
-           'frozen_budget', 'fit_baseline', 'baseline', 'Voting', 'ReshapeWork', 'fit_strategies', 'fit_by_post',
-           'fit_augmented', 'strategy', 'tuned_budget', 'fit_tuned', 'tuned', 'fit_methods']
+           'frozen_budget', 'columns_of', 'fit_baseline', 'baseline', 'Voting', 'ReshapeWork', 'fit_strategies',
+           'fit_by_post', 'fit_augmented', 'strategy_budget', 'strategy', 'tuned_budget', 'fit_tuned', 'tuned',
+           'fit_methods']
 
 # %% ../../nbs/influencer/05_protocol.ipynb #9bd503a6
 from collections.abc import Callable, Sequence
@@ -147,14 +148,35 @@ def frozen_budget(
     longest = recipe(folder(views.model)).max_length
     return dict(tokens=views.max_length or longest, epochs=epochs, pretrained=True)
 
+# %% ../../nbs/influencer/05_protocol.ipynb #b0d6e705
+def columns_of(
+    model,   # fitted, with probabilities whose largest is the class that it predicts
+    inputs,  # what it predicts from
+) -> dict[str, np.ndarray]:
+    "Predicted classes and their probabilities from one reading of the inputs, where `class_columns` reads them twice."
+    probabilities = model.predict_proba(inputs)
+    predicted = model.classes_[probabilities.argmax(1)].astype(object)
+    return dict(predicted=predicted, probability=probabilities.max(1))
+
 # %% ../../nbs/influencer/05_protocol.ipynb #a885ba28
+def _remembered(score: Callable) -> Callable:
+    "The same scoring of rows, done once for the same rows."
+    answers = {}
+    def again(rows):
+        key = rows.tobytes()
+        if key not in answers: answers[key] = score(rows)
+        return answers[key]
+    return again
+
+# %% ../../nbs/influencer/05_protocol.ipynb #a885ba29
 def _fresh_baseline(views: Views, cell: Cell, row: Baseline) -> Model:
     "A baseline fitted on a cell; those that compare users with definitions are given the classes' vectors."
     more = {}
     if 'definitions' in row.inputs:
         more = dict(definitions=dict(zip(sorted(views.task.labels), views.definitions, strict=True)))
     estimator = row.make(seed=cell.seed).fit(views.of(row.inputs, cell.train), list(views.y[cell.train]), **more)
-    return Model(lambda rows: class_columns(estimator, views.of(row.inputs, rows)), estimator)
+    columns = class_columns if row.random else columns_of   # what is drawn at random would be drawn anew
+    return Model(_remembered(lambda rows: columns(estimator, views.of(row.inputs, rows))), estimator)
 
 # %% ../../nbs/influencer/05_protocol.ipynb #b0d6e703
 def fit_baseline(views: Views, cell: Cell, row: Baseline) -> Model:
@@ -254,6 +276,18 @@ def fit_augmented(methods: Sequence[Method], views: Views, cells: Sequence[Cell]
 # %% ../../nbs/influencer/05_protocol.ipynb #e6520a1b
 STACKS = {fit_strategies: {name: name for name in STRATEGIES}, fit_by_post: BY_POST, fit_augmented: AUGMENTED}
 
+def strategy_budget(
+    views: Views,
+    work: Work,
+    stack: Callable,  # of STACKS
+    settings: dict,   # of Reshape
+) -> dict:
+    "The budget of a strategy; by post, it reads as many tokens of every post of a user."
+    budget = frozen_budget(views, Reshape(**work.settings | settings).epochs)
+    if stack is fit_by_post: budget['tokens'] *= int(views.counts.max())
+    return budget
+
+# %% ../../nbs/influencer/05_protocol.ipynb #5ac70006
 def strategy(
     name: str,
     stack: Callable = fit_strategies,  # of STACKS
@@ -261,7 +295,7 @@ def strategy(
     "A strategy as a method."
     settings = STRATEGIES[STACKS[stack][name]]
     def alone(views, cell, work): return stack([method], views, [cell], work)[0][2]
-    def budget(views, work): return frozen_budget(views, Reshape(**work.settings | settings).epochs)
+    def budget(views, work): return strategy_budget(views, work, stack, settings)
     note = ', '.join(f'{key} {value}' for key, value in settings.items())
     method = Method(name, 'vectors', alone, note, stack=stack, budget=budget)
     return method
@@ -284,7 +318,7 @@ def fit_tuned(views: TextViews, cell: Cell, work: Work, name: str) -> Model:
     tuner.fit(views.of('texts', cell.train), list(views.y[cell.train]))
     facts = dict(model=tuner.model, epochs=tuner.epochs, max_length=tuner.max_length)
     facts |= tuner.trainable_ | tuner.truncated_ | tuner.history_[-1]
-    return Model(lambda rows: class_columns(tuner, views.of('texts', rows)), tuner, [facts])
+    return Model(lambda rows: columns_of(tuner, views.of('texts', rows)), tuner, [facts])
 
 # %% ../../nbs/influencer/05_protocol.ipynb #ba822050
 def tuned(name: str) -> Method:
