@@ -46,7 +46,7 @@ class TextViews(protocol.Views):
     max_posts: int | None = None   # of each user
     max_length: int | None = None  # tokens the encoder reads; None: what it was made for
     prompt: str = ''               # before each text: a name of the model's own, or literally; '': the model's default
-    fitted: dict = field(default_factory=dict)  # (method, training rows) → Model, of methods that draw nothing at random
+    fitted: dict = field(default_factory=dict)  # (method, training rows) → Model; of methods that draw nothing
 
     @cached_property
     def y(self) -> np.ndarray: return self.frame.label.to_numpy(object)
@@ -331,7 +331,8 @@ def tuned(name: str) -> Method:
 
 # %% ../../nbs/influencer/05_protocol.ipynb #82f4fe40
 _STRATEGIES = [strategy(name, stack) for stack, names in STACKS.items() for name in names]
-METHODS = {method.name: method for method in [*map(baseline, BASELINES.values()), *_STRATEGIES, *map(tuned, update.SETTINGS)]}
+_TUNED = map(tuned, update.SETTINGS)
+METHODS = {method.name: method for method in [*map(baseline, BASELINES.values()), *_STRATEGIES, *_TUNED]}
 
 # %% ../../nbs/influencer/05_protocol.ipynb #248e33cc
 def fit_methods(

@@ -148,7 +148,9 @@ def farthest_positives(
     allowed: Tensor | None = None,  # bool [..., n], True = may be picked
 ) -> tuple[Tensor, Tensor]:         # index int64 [..., n] and found bool [..., n]
     "For each anchor the member of its class with the largest d²."
-    def mine(rows): return nearest(-squared_distances(vectors[..., rows, :], vectors), class_pairs(labels, allowed, rows)[0])
+    def mine(rows):
+        distances = squared_distances(vectors[..., rows, :], vectors)
+        return nearest(-distances, class_pairs(labels, allowed, rows)[0])
     return _by_rows(mine, labels.shape[-1], labels.numel())
 
 # %% ../../nbs/learn/00_metric.ipynb #b361b288
