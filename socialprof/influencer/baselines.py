@@ -11,7 +11,7 @@ __all__ = ['BASELINES', 'head_rows', 'LogisticHead', 'learn_terms', 'CharLogisti
 # %% ../../nbs/influencer/03_baselines.ipynb #f674a05f
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 import numpy as np
@@ -406,6 +406,8 @@ class Baseline:
     inputs: str     # the view it reads: 'texts', 'vectors', 'vectors+definitions' or 'counts'
     source: str     # where it comes from
     note: str       # what to know about it
+    random: bool = False  # does its seed change anything?
+    budget: dict = field(default_factory=dict)  # tokens, epochs, pretrained, where its view does not say them
 
 # %% ../../nbs/influencer/03_baselines.ipynb #d51123a0
 def seedless(kind):
@@ -414,20 +416,21 @@ def seedless(kind):
 
 # %% ../../nbs/influencer/03_baselines.ipynb #5c1bcc61
 BASELINES = {baseline.name: baseline for baseline in (
-    Baseline('char-logistic', seedless(CharLogistic), 'texts', "PAN'23 board, user-char-lr", 'n-grams not stated: 2 to 5 here'),
+    Baseline('char-logistic', seedless(CharLogistic), 'texts', "PAN'23 board, user-char-lr", 'n-grams not stated: 2 to 5 here',
+             budget=dict(pretrained=False)),
     Baseline('ldse', seedless(LDSE), 'texts', "PAN'23 board, LDSE; Rangel et al. 2016",
-             'classifier not stated: logistic regression here'),
+             'classifier not stated: logistic regression here', budget=dict(pretrained=False)),
     Baseline('vector-logistic', seedless(VectorLogistic), 'vectors', 'common practice', 'frozen vectors'),
     Baseline('vector-neighbours', seedless(VectorNeighbours), 'vectors', 'common practice', 'frozen vectors, 5 neighbours by cosine'),
     Baseline('zero-shot', seedless(ZeroShot), 'vectors+definitions', "PAN'23 board, t5-large bi-encoder zero-shot", 'looks at no label'),
     Baseline('label-tuning', seedless(LabelTuning), 'vectors+definitions',
              "PAN'23 board, t5-large label tuning; Müller et al. 2022", 'few-shot'),
     Baseline('setfit', lambda seed=0, **options: SetFit(seed=seed, **options), 'texts', 'Tunstall et al. 2022',
-             'trains the encoder: minutes'),
+             'trains the encoder: minutes', random=True, budget=dict(tokens=128, epochs=1, pretrained=True)),
     Baseline('tweet-count', seedless(TweetCount), 'counts', 'posts a user in the published training data', 'what counting alone gives'),
     Baseline('majority', seedless(lambda: DummyClassifier(strategy='most_frequent')), 'texts', 'floor', 'always the commonest class'),
     Baseline('random', lambda seed=0: DummyClassifier(strategy='stratified', random_state=seed), 'texts', "PAN'23 board, random",
-             'draws classes at their training shares'))}
+             'draws classes at their training shares', random=True))}
 
 # %% ../../nbs/influencer/03_baselines.ipynb #2df41802
 def load(folder: str | Path) -> Storable:

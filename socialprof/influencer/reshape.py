@@ -16,8 +16,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeatures
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from ..core.config import atomic_path, read_json, write_json
-from ..learn.metric import (FORMS, contrastive_loss, nearest_negatives, random_negatives, random_positives, rows_at,
-                                     squared_distances, triplet_loss)
+from ..learn.metric import (FORMS, contrastive_loss, farthest_positives, nearest_negatives, random_negatives,
+                                     random_positives, rows_at, squared_distances, triplet_loss)
 
 # %% ../../nbs/influencer/01_reshape.ipynb #dfedb57f
 def principal_space(
@@ -67,14 +67,16 @@ def reshaped(
 
 # %% ../../nbs/influencer/01_reshape.ipynb #dac65941
 def mine(
-    vectors: torch.Tensor,     # [..., n, dim], as transformed so far
-    labels: torch.Tensor,      # int [..., n]
-    prototypes: torch.Tensor,  # bool [..., n], who may be picked
-    draws: torch.Tensor,       # [2, ..., n], uniform in [0, 1): for positives, for random negatives
-    negatives: str,            # 'nearest' or 'random'
-) -> tuple:                    # (index, found) of the positives, (index, found) of the negatives
-    "For each item a random prototype of its class and the nearest, or a random, one of another."
-    positive = random_positives(labels, draws[0], prototypes)
+    vectors: torch.Tensor,      # [..., n, dim], as transformed so far
+    labels: torch.Tensor,       # int [..., n]
+    prototypes: torch.Tensor,   # bool [..., n], who may be picked
+    draws: torch.Tensor,        # [2, ..., n], uniform in [0, 1): for random positives, for random negatives
+    negatives: str,             # 'nearest' or 'random'
+    positives: str = 'random',  # or 'farthest'
+) -> tuple:                     # (index, found) of the positives, (index, found) of the negatives
+    "For each item a random, or the farthest, prototype of its class and the nearest, or a random, one of another."
+    if positives == 'farthest': positive = farthest_positives(vectors, labels, prototypes)
+    else: positive = random_positives(labels, draws[0], prototypes)
     if negatives == 'random': return positive, random_negatives(labels, draws[1], prototypes)
     return positive, nearest_negatives(vectors, labels, prototypes)
 
@@ -99,6 +101,7 @@ def stack_losses(
 OPTIMISERS = {'momentum': lambda values, rate: torch.optim.SGD(values, lr=rate, momentum=.9),
               'adam': lambda values, rate: torch.optim.Adam(values, lr=rate)}
 
+# %% ../../nbs/influencer/01_reshape.ipynb #2cf632f2
 def train(
     items: torch.Tensor,                  # float64 [J, n, r], a slice a training
     labels: torch.Tensor,                 # int [J, n], padding −1
@@ -108,13 +111,14 @@ def train(
     draw,                                 # () -> [2, J, n], uniform in [0, 1)
     settings,                             # a `Reshape`
 ) -> np.ndarray:                          # losses [epochs, J]
-    "One step an epoch on all anchors; pairs or triplets are mined anew every `remine` epochs with the transformation of the moment."
+    "One step an epoch on all anchors; pairs or triplets are mined anew every `remine` epochs, in the space of the moment."
     for value in parameters.values(): value.requires_grad_()
-    optimiser, curve = OPTIMISERS[settings.optimiser](parameters.values(), settings.learning_rate), []
+    optimiser = OPTIMISERS[settings.optimiser](parameters.values(), settings.learning_rate)
+    curve = []
     for epoch in range(settings.epochs):
         vectors = reshaped(items, parameters)
         if epoch == 0 or settings.remine and epoch % settings.remine == 0:
-            mined = mine(vectors.detach(), labels, prototypes, draw(), settings.negatives)
+            mined = mine(vectors.detach(), labels, prototypes, draw(), settings.negatives, settings.positives)
         losses = stack_losses(vectors, mined, anchors, settings)
         optimiser.zero_grad()
         losses.sum().backward()
@@ -141,12 +145,14 @@ def class_distances(
 
 # %% ../../nbs/influencer/01_reshape.ipynb #217f746d
 CHOICES = dict(loss=('triplet', 'contrastive'), prototypes=('Ins', 'Def', 'Def+Ins'), negatives=('nearest', 'random'),
+               positives=('random', 'farthest'),
                transformation=('linear', 'mlp'), decision=('nearest', 'mean', 'centroid'), form=FORMS,
                optimiser=tuple(OPTIMISERS))
 SMALLEST = dict(dim=1, hidden=1, remine=1, epochs=0, seed=0)
 POSITIVE = 'margin', 'learning_rate', 'definition_weight', 'temperature'
 OPTIONAL = 'dim', 'remine'
 
+# %% ../../nbs/influencer/01_reshape.ipynb #217f746e
 def check_settings(
     settings: dict,  # the parameters of a `Reshape`
 ) -> None:
@@ -184,11 +190,25 @@ class ReshapeSettings(BaseEstimator):
         definition_weight: float = 1.,   # instances that a definition counts for in the decision
         temperature: float = .2,         # of predict_proba = softmax(−d² / temperature)
         seed: int = 0,                   # of the random positives and of the MLP's first weights
+        positives: str = 'random',       # of the own class, or 'farthest' in the current space
     ):
-        self.loss, self.prototypes, self.negatives, self.transformation = loss, prototypes, negatives, transformation
-        self.decision, self.remine, self.epochs, self.margin, self.form = decision, remine, epochs, margin, form
-        self.learning_rate, self.optimiser, self.dim, self.hidden = learning_rate, optimiser, dim, hidden
-        self.definition_weight, self.temperature, self.seed = definition_weight, temperature, seed
+        self.loss = loss
+        self.prototypes = prototypes
+        self.negatives = negatives
+        self.transformation = transformation
+        self.decision = decision
+        self.remine = remine
+        self.epochs = epochs
+        self.margin = margin
+        self.form = form
+        self.learning_rate = learning_rate
+        self.optimiser = optimiser
+        self.dim = dim
+        self.hidden = hidden
+        self.definition_weight = definition_weight
+        self.temperature = temperature
+        self.seed = seed
+        self.positives = positives
 
 # %% ../../nbs/influencer/01_reshape.ipynb #005fe4f9
 def _task(estimator, vectors, codes, definitions, space) -> dict:
@@ -234,7 +254,7 @@ def _train_stack(tasks: list[dict]) -> None:
     for i, task in enumerate(tasks): _finish(task, {name: value[i] for name, value in parameters.items()}, curve[:, i])
 
 # %% ../../nbs/influencer/01_reshape.ipynb #789eb3ab
-SHARED = 'loss negatives transformation remine epochs margin form learning_rate optimiser dim hidden'.split()
+SHARED = 'loss negatives positives transformation remine epochs margin form learning_rate optimiser dim hidden'.split()
 
 def _stacks(tasks: list[dict], cells: int = 2**18):
     "Groups of tasks with equal shared settings and similar sizes, of at most `cells` numbers where possible: that much stays in a cache."
@@ -392,6 +412,10 @@ STRATEGIES = {
     'contrastive Def': dict(loss='contrastive', prototypes='Def'),
     'triplet Def': dict(loss='triplet', prototypes='Def'),
     'triplet Def+Ins, random negatives': dict(loss='triplet', prototypes='Def+Ins', negatives='random'),
+    'triplet Def+Ins, farthest positives': dict(loss='triplet', prototypes='Def+Ins', positives='farthest'),
+    'triplet Def+Ins, for compactness': dict(
+        loss='triplet', prototypes='Def+Ins', positives='farthest', negatives='random'
+    ),
     'triplet Def+Ins, mined once': dict(loss='triplet', prototypes='Def+Ins', remine=None),
     'triplet Def+Ins, mined each epoch': dict(loss='triplet', prototypes='Def+Ins', remine=1),
     'frozen, nearest': dict(epochs=0, decision='nearest'),      # nothing is learned: what the encoder gives by itself

@@ -26,10 +26,19 @@ def plain(value: float) -> str:
     return f'{value:,.0f}' if value == round(value) else f'{value:,.3f}'
 
 # %% ../../nbs/lab/03c_sections.ipynb #5a8212b2
-def statistics(run: Run, frame: pd.DataFrame, task: Task):
-    "Statistics of the frame beside the published ones."
+def _styled(table: pd.DataFrame, title: str = ''):
+    "Statistics for the eye, without empty rows."
+    styled = table.dropna(how='all').style.format(plain)
+    return styled.set_caption(title) if title else styled
+
+# %% ../../nbs/lab/03c_sections.ipynb #5a8212b3
+def statistics(run: Run, frame: pd.DataFrame, task: Task) -> list:
+    "Statistics of real data beside the published ones, in one table; of simulated data apart from them, in two."
     table = paper_module(run.paper, 'data').describe(frame, task)
-    return table.dropna(how='all').style.format(plain)
+    if not run.simulated: return [_styled(table)]
+    published = [name for name in table if name.endswith('published')]
+    parts = {'simulated': table.drop(columns=published), 'published': table[published]}
+    return [_styled(part, title) for title, part in parts.items()]
 
 # %% ../../nbs/lab/03c_sections.ipynb #a16d09cf
 def split_note(run: Run, cell: Cell) -> Markdown:
@@ -60,8 +69,8 @@ def files_note(
 
 # %% ../../nbs/lab/03c_sections.ipynb #b3d0f1a0
 def data(run: Run, frame: pd.DataFrame, task: Task, cells: Sequence[Cell]) -> None:
-    "The section on data: how files were read, statistics beside the published ones, the split and what it lets pass."
-    display(files_note(run.reading), statistics(run, frame, task))
+    "The section on data: how files were read, statistics and the published ones, the split and what it lets pass."
+    display(files_note(run.reading), *statistics(run, frame, task))
     display(split_note(run, cells[0]), overlap(run, frame, cells))
 
 # %% ../../nbs/lab/03c_sections.ipynb #ac6a2cd4

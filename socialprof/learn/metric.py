@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMS', 'squared_distances', 'paired_distances', 'masked_mean', 'triplet_loss', 'contrastive_loss', 'class_pairs',
-           'choose', 'random_positives', 'random_negatives', 'nearest', 'nearest_negatives', 'rows_at']
+           'choose', 'random_positives', 'random_negatives', 'nearest', 'nearest_negatives', 'farthest_positives',
+           'rows_at']
 
 # %% ../../nbs/learn/00_metric.ipynb #d55a3d39
 import math
@@ -138,6 +139,18 @@ def nearest_negatives(
 ) -> tuple[Tensor, Tensor]:         # index int64 [..., n] and found bool [..., n]
     "For each anchor the vector of another class with the smallest d²."
     def mine(rows): return nearest(squared_distances(vectors[..., rows, :], vectors), class_pairs(labels, allowed, rows)[1])
+    return _by_rows(mine, labels.shape[-1], labels.numel())
+
+# %% ../../nbs/learn/00_metric.ipynb #fa57e5f0
+def farthest_positives(
+    vectors: Tensor,                # [..., n, d], as transformed so far
+    labels: Tensor,                 # int [..., n]
+    allowed: Tensor | None = None,  # bool [..., n], True = may be picked
+) -> tuple[Tensor, Tensor]:         # index int64 [..., n] and found bool [..., n]
+    "For each anchor the member of its class with the largest d²."
+    def mine(rows):
+        distances = squared_distances(vectors[..., rows, :], vectors)
+        return nearest(-distances, class_pairs(labels, allowed, rows)[0])
     return _by_rows(mine, labels.shape[-1], labels.numel())
 
 # %% ../../nbs/learn/00_metric.ipynb #b361b288
