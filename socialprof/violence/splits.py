@@ -28,7 +28,7 @@ SPLITS: dict[str, Split] = {split.name: split for split in (
           needs=(TIME,), times=seconds, gap=7 * 86_400., purge=purge, folded=False),
     Split('country', 'other countries', 'tested on countries never seen', countries, (PLACE,)),
     # no column is called so: this split is never drawn, `with_case` makes it
-    Split('case', 'unseen events', 'trained once, then tested on each event by itself',
+    Split('case', 'a case-study file', 'trained once, then tested on events of another source',
           needs=(('posts of another source',),), folded=False))}
 
 # %% ../../nbs/violence/04_splits.ipynb #5a0c2b1e
@@ -57,14 +57,14 @@ def cells(
 def with_case(
     frame: pd.DataFrame,        # see violence.data
     task: Task,
-    case: pd.DataFrame | None,  # posts of another source with the same labels; None: the held-out blocks of the fold
+    case: pd.DataFrame | None,  # posts of another source with the same labels; None: the cell of the event split
     fold: int = 0,
     seed: int = 0,
     **sizes,                    # as for `cells`
 ) -> tuple[pd.DataFrame, Cell]:
     "The posts, those of the case last, and a cell of the split 'case': trained on one part and tested on the case."
     cell = cells(frame, task, 'event', fold, seed, **sizes)[0]
-    if case is None: return frame, replace(cell, split='case')
+    if case is None: return frame, cell
     whole = pd.concat([frame, case], ignore_index=True)
     test = np.arange(len(frame), len(whole))
     return whole, replace(cell, split='case', train=purge(whole, cell.train, test), test=test)
