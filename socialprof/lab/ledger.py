@@ -26,6 +26,7 @@ class Number:
     n: int | None = None       # units behind it: users, or rows where these were counted
     ours: str = ''             # the method of this library that answers it; '' if there is none
     remark: str = ''           # scale, uncertainty, contradictions
+    pretrained: bool | None = None  # was the model behind it pretrained? None: does not apply
 
 # %% ../../nbs/lab/01_ledger.ipynb #bccefa03
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Claim:
     metric: str = 'macro_f1'       # of the terms that have none of their own
     incomparable: str = ''         # why it cannot be computed here at all
     logged: str = ''               # what the authors' own logs say, where they speak
+    apart: tuple[str, ...] = ()    # budgets that it is about: 'rows', 'tokens', 'epochs', 'pretrained'
 
 # %% ../../nbs/lab/01_ledger.ipynb #59a7916c
 @dataclass(frozen=True)

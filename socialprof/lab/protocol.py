@@ -72,6 +72,7 @@ class Method:
     fit: Callable                 # (views, cell, work) → Model
     note: str = ''                # what it does, for tables
     stack: Callable | None = None  # (methods, views, cells, work) → [(method, cell, Model)], fitted all at once
+    budget: Callable | None = None  # (views, work) → dict(tokens=…, epochs=…, pretrained=…)
 
 # %% ../../nbs/lab/00c_protocol.ipynb #fd22a906
 @dataclass(frozen=True)
@@ -201,7 +202,8 @@ def fit_methods(
         names = {method.name: None}                  # those of a stack share the time
         for member, cell, model in _fits(method, methods, views, cells, work or Work()):
             names[member.name] = None
-            parts += make_rows(member, cell, views, model)
+            spent = member.budget(views, work or Work()) if member.budget else {}
+            parts += [rows.assign(**spent) for rows in make_rows(member, cell, views, model)]
             fitted.note(member.name, cell, model)
         fitted.seconds |= dict.fromkeys(names, (time.perf_counter() - started) / len(names))
     if parts: fitted.predictions = pd.concat(parts, ignore_index=True)
