@@ -47,7 +47,9 @@ class PaperResults:
 def paper_ledger(self: PaperResults) -> pd.DataFrame:
     "One row a claim, see `lab.ledger.ledger`."
     claims = self._claims.claims_on(self.whole.task.unique(), set(self.whole.method))
-    return ledger(claims, self.whole, self.run.source, self.numbers)
+    # a printed number may bear on a sum and yet have no comparable figure here
+    printed = getattr(self._claims, 'printed_on', self._claims.numbers_on)
+    return ledger(claims, self.whole, self.run.source, printed(set(self.whole.method)))
 
 PaperResults.ledger = cached_property(paper_ledger)
 PaperResults.ledger.__set_name__(PaperResults, 'ledger')
