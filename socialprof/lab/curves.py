@@ -33,17 +33,19 @@ def roc_auc(
 
 # %% ../../nbs/lab/00a_curves.ipynb #f6bc04a6
 def average_precision(positive: np.ndarray, negative: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    "Precision at each positive's score, averaged; NaN without positives. [k, G], [k, G], [b, G] → [b]."
+    "Precision at each positive's score, averaged; NaN without both, as `roc_auc`. [k, G], [k, G], [b, G] → [b]."
     drawn = (positive @ weights.T)[::-1]
     hits = drawn.cumsum(0)
     above = (negative @ weights.T)[::-1].cumsum(0)
+    negatives = above[-1:].sum(0)
     above += hits
     np.divide(hits, above, out=hits, where=above > 0)
-    return ratio(np.einsum('kb,kb->b', drawn, hits), drawn.sum(0), np.nan)
+    mean = ratio(np.einsum('kb,kb->b', drawn, hits), drawn.sum(0), np.nan)
+    return np.where(negatives > 0, mean, np.nan)
 
 # %% ../../nbs/lab/00a_curves.ipynb #5bf366b6
 def trapezoid(positive: np.ndarray, negative: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    "Area under straight lines between the points of the precision-recall curve; as `average_precision`."
+    "Area under straight lines between the points of the precision-recall curve; NaN without positives."
     drawn = (positive @ weights.T)[::-1]
     hits = drawn.cumsum(0)
     precision = ratio(hits, hits + (negative @ weights.T)[::-1].cumsum(0), 1.)

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['USE', 'ENCODINGS', 'FROM_TEXT', 'MAPPED', 'VARIANTS', 'STAND_IN', 'SETTINGS', 'CARD', 'RATES', 'WORK', 'METHODS',
            'Facts', 'encoded', 'Views', 'batches_of', 'batch_rows', 'with_variants', 'Work', 'model_of', 'labelled',
-           'fit_plain', 'fit_classical', 'Setting', 'setting', 'fit_tuned', 'fit_methods', 'encoders']
+           'fit_plain', 'fit_classical', 'Setting', 'setting', 'fit_tuned', 'frozen_budget', 'sentence_budget',
+           'tuned_budget', 'fit_methods', 'encoders']
 
 # %% ../../nbs/violence/05_protocol.ipynb #186a00e7
 from collections.abc import Callable, Sequence
@@ -119,18 +120,18 @@ def batch_rows(
     scores: np.ndarray,  # [n, L] of the rows of cell.test
     cut: float = .5,     # yes is above it
 ) -> pd.DataFrame:
-    "Rows of `| batches`, one a batch, if any; languages and countries that differ within it become 'und' and ''."
+    "Rows of `| batches`, one a batch, which `stands_for` so many posts; what differs within it becomes 'und' or ''."
     batch = batches_of(views, cell.test)
     inside = np.flatnonzero(batch >= 0)
     posts = cell.test[inside]
     batch = batch[inside]
-    first = np.unique(batch, return_index=True)[1]
+    _, first, sizes = np.unique(batch, return_index=True, return_counts=True)
     columns = label_columns(views.task.labels, aggregate(scores[inside], batch)[first], cut=cut)
     rows = rows_of(f'{name} | batches', replace(cell, test=posts[first]), views, columns)
     for column, mixed in (('language', 'und'), ('country', '')):
         kinds = pd.Series(getattr(views, column)[posts]).groupby(batch).nunique().to_numpy()
         rows[column] = np.where(kinds > 1, mixed, rows[column])
-    return rows.assign(y=codes(aggregate(views.y[posts], batch)[first] > .5))
+    return rows.assign(y=codes(aggregate(views.y[posts], batch)[first] > .5), stands_for=sizes)
 
 # %% ../../nbs/violence/05_protocol.ipynb #ae9c8cfb
 VARIANTS = ('thresholds', 'nested', 'batches')
@@ -254,15 +255,31 @@ def fit_tuned(row: Setting, inputs: str, views: Views, cell: Cell, work: Work) -
     history = [about | entry | dict(kept=entry['epoch'] == tuner.best_epoch_) for entry in tuner.history_]
     return model_of(tuner, inputs, views, history)
 
+# %% ../../nbs/violence/05_protocol.ipynb #5b0a0021
+def frozen_budget(views: Views, work: Work) -> dict:
+    "What a method on vectors of the frozen encoder spends: tokens of a post that are read, pretrained or not."
+    return dict(tokens=views.max_length, pretrained=True)
+
+# %% ../../nbs/violence/05_protocol.ipynb #5b0a0022
+def sentence_budget(views: Views, work: Work) -> dict:
+    "The same for the universal sentence encoder, which reads whole posts."
+    return dict(pretrained=True)
+
+# %% ../../nbs/violence/05_protocol.ipynb #5b0a0023
+def tuned_budget(row: Setting, views: Views, work: Work) -> dict:
+    "What a tuned encoder spends: tokens of a post that are read, passes over the training posts, pretrained or not."
+    tuner = setting(row.method, work.profile, len(views.task.labels), **work.settings)
+    return dict(tokens=tuner.max_length, epochs=tuner.epochs, pretrained=True)
+
 # %% ../../nbs/violence/05_protocol.ipynb #5b0a0008
-def _method(name: str, inputs: str, fit: Callable, source, note: str) -> Method:
+def _method(name: str, inputs: str, fit: Callable, source, note: str, budget: Callable | None = None) -> Method:
     "A method that is fitted by one of the functions above, from an estimator, a classical method or a setting."
-    return Method(name, inputs, partial(fit, source, inputs), note)
+    return Method(name, inputs, partial(fit, source, inputs), note, budget=budget)
 
 # %% ../../nbs/violence/05_protocol.ipynb #5b0a0009
-def _classical(suffix: str, inputs: str, note: str) -> list[Method]:
+def _classical(suffix: str, inputs: str, note: str, budget: Callable) -> list[Method]:
     "The classical methods of learn.multilabel on one kind of vector."
-    return [_method(f'{name}{suffix}', inputs, fit_classical, source, f'{source.note}; {note}')
+    return [_method(f'{name}{suffix}', inputs, fit_classical, source, f'{source.note}; {note}', budget)
             for name, source in CLASSICAL.items()]
 
 # %% ../../nbs/violence/05_protocol.ipynb #5b0a0010
@@ -273,10 +290,11 @@ METHODS: dict[str, Method] = {method.name: method for method in [
     _method('place prior', 'place', fit_plain, GroupPrior(), "label rates of the post's cell of one degree"),
     _method('user prior', 'user', fit_plain, GroupPrior(), "label rates of the post's user"),
     _method('tf-idf logistic', 'texts', fit_plain, TfidfLogistic(), 'words and pairs of words'),
-    *_classical('', 'vectors', 'frozen vectors, mean of all tokens, with the prompt'),
-    *_classical(' | USE', 'use', 'multilingual universal sentence encoder, frozen'),
-    *_classical(' | raw CLS', 'cls', 'token 0 without a prompt, as in the original'),
-    *(_method(name, 'texts', fit_tuned, row, f'{row.paper}, tuned') for name, row in SETTINGS.items())]}
+    *_classical('', 'vectors', 'frozen vectors, mean of all tokens, with the prompt', frozen_budget),
+    *_classical(' | USE', 'use', 'multilingual universal sentence encoder, frozen', sentence_budget),
+    *_classical(' | raw CLS', 'cls', 'token 0 without a prompt, as in the original', frozen_budget),
+    *(_method(name, 'texts', fit_tuned, row, f'{row.paper}, tuned', partial(tuned_budget, row))
+      for name, row in SETTINGS.items())]}
 
 # %% ../../nbs/violence/05_protocol.ipynb #5b0a0011
 def fit_methods(

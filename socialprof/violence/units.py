@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EARTH', 'PLACE', 'TIME', 'place_cells', 'seconds', 'blocks', 'countries', 'plain_words', 'near_duplicates',
-           'without_duplicates', 'purge', 'users']
+           'without_duplicates', 'purge', 'purge_words', 'purge_events', 'users', 'languages']
 
 # %% ../../nbs/violence/03a_units.ipynb #7d0a0004
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from ..core.config import optional
 from ..core.folds import jaccard, shingles, sketch, sketch_index
 from ..core.splits import filled
 from .clean import clean_all
+from .data import TWINS
 
 # %% ../../nbs/violence/03a_units.ipynb #efa408f5
 def place_cells(
@@ -163,7 +164,7 @@ def purge(
     train: np.ndarray,   # positions
     test: np.ndarray,    # positions
     km: float = 70,
-    days: float = 7,
+    days: float = 14,
 ) -> np.ndarray:
     "The training positions that are not near a test post in both place and time; all where neither is known."
     if not {*TIME, *PLACE} <= set(frame): return train
@@ -173,8 +174,33 @@ def purge(
     distance, _ = cKDTree(targets).query(points, p=np.inf, distance_upper_bound=1 + 1e-9)
     return np.setdiff1d(train, rows[np.isfinite(distance)])
 
+# %% ../../nbs/violence/03a_units.ipynb #7d0a0012
+def purge_words(
+    frame: pd.DataFrame,
+    train: np.ndarray,   # positions
+    test: np.ndarray,    # positions
+) -> np.ndarray:
+    "The training positions that are a near-duplicate of no test post."
+    bound = near_duplicates(frame.iloc[np.concatenate([train, test])])
+    return train[~np.isin(bound[:len(train)], bound[len(train):])]
+
+# %% ../../nbs/violence/03a_units.ipynb #7d0a0013
+def purge_events(
+    frame: pd.DataFrame,
+    train: np.ndarray,   # positions
+    test: np.ndarray,    # positions
+) -> np.ndarray:
+    "The training positions that neither are near a test post in place and time nor share its words or its retweet."
+    return purge_words(frame, purge(frame, train, test), test)
+
 # %% ../../nbs/violence/03a_units.ipynb #85a9cf23
 def users(frame: pd.DataFrame) -> np.ndarray:
     "[n] the user of each post; an unknown one stands alone."
     alone = np.array([f'(row {i})' for i in range(len(frame))], object)
     return np.where(filled(frame, 'user'), frame['user'].to_numpy(object), alone) if 'user' in frame else alone
+
+# %% ../../nbs/violence/03a_units.ipynb #7d0a0015
+def languages(frame: pd.DataFrame) -> np.ndarray:
+    "[n] the language code of each post, old codes as the new ones; '' where it is unknown or `und`."
+    if 'language' not in frame: return np.full(len(frame), '', object)
+    return frame['language'].fillna('').replace(TWINS | {'und': ''}).to_numpy(object)
