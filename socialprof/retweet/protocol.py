@@ -37,6 +37,8 @@ class Views(protocol.Views):
     def y(self): return targets(self.frame, self.task.labels)
     @cached_property
     def units(self): return self.frame['reader_id'].to_numpy(object)
+    @cached_property
+    def crossed(self): return self.frame['tweet_id'].to_numpy(object)   # rows of one post share its luck, too
     def beside(self, rows): return dict(author_followers=self.frame['author_followers'].to_numpy()[rows])
     def rows(self, cell: Cell, positions: np.ndarray, last: int = 20, encoded: bool = False) -> TowerRows:
         "Rows for networks; `last`: posts of a history; `encoded`: with target encodings, too."
