@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from socialprof.core.models import MINILM, folder, tiny
 from socialprof.retweet import ids as I
-from socialprof.retweet.columns import LABELS, targets
+from socialprof.retweet.columns import LABELS, label_times, targets
 from socialprof.retweet.ids import Ragged
 from socialprof.retweet.rows import TowerFeatures, histories, tower_rows
 from socialprof.retweet.towers import COMBINATIONS, PARTS, Towers, downsample, make_optimiser, validation_rce
@@ -70,13 +70,13 @@ def test_vocabulary_file_alone_is_enough(tmp_path):
 
 def test_history_is_earlier_and_of_training_rows(frame):
     rng = np.random.default_rng(1)
-    known, positive = rng.random(len(frame)) < .8, targets(frame).any(1)
-    places, starts = histories(frame, positive, known, last=3)
+    known, when = rng.random(len(frame)) < .8, label_times(frame).min(1, initial=np.inf, where=~np.isnan(label_times(frame)))
+    past = histories(frame, np.where(np.isinf(when), np.nan, when), known, last=3)
     reader, time = frame.reader_id.to_numpy(), frame.tweet_time.to_numpy()
     for i in range(len(frame)):
-        mine = [j for j in range(len(frame)) if reader[j] == reader[i] and time[j] < time[i] and positive[j] and known[j]]
-        assert places[starts[i]:starts[i + 1]].tolist() == sorted(mine, key=lambda j: time[j])[-3:]
-    assert len(places) > 20
+        mine = [j for j in range(len(frame)) if reader[j] == reader[i] and when[j] < time[i] and known[j]]
+        assert past[[i]].ids.tolist() == sorted(mine, key=lambda j: when[j])[-3:]
+    assert len(past.ids) > 20
 
 def test_own_labels_do_not_reach_a_row(frame):
     "Turning the label of a training row changes none of its own numbers or bags."

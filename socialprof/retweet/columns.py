@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'MEDIA', 'TYPES', 'MBERT', 'VOCABULARY', 'CLS', 'SEP', 'COLUMNS', 'NAMES', 'INPUTS', 'BY_NAME', 'FOLLOW',
-           'LABELS', 'TASKS', 'Column', 'follow_name', 'our_name', 'task_of', 'targets', 'types', 'schema', 'as_frame',
-           'as_table']
+           'LABELS', 'TASKS', 'Column', 'follow_name', 'our_name', 'task_of', 'targets', 'label_times', 'types',
+           'schema', 'as_frame', 'as_table']
 
 # %% ../../nbs/retweet/00_columns.ipynb #f7da6600
 from collections.abc import Sequence
@@ -112,6 +112,15 @@ def targets(
     missing = [f'{label}_time' for label in labels if f'{label}_time' not in frame]
     if missing: raise ValueError(f'expected the columns {", ".join(missing)}, found none: rows of a file with 20 columns have no labels')
     return frame[[f'{label}_time' for label in labels]].notna().to_numpy(np.int8)
+
+# %% ../../nbs/retweet/00_columns.ipynb #0d6038ce
+def label_times(
+    frame: pd.DataFrame,             # with label columns
+    labels: Sequence[str] = LABELS,  # which
+) -> np.ndarray:                     # float64 [n, L]
+    "The second at which the reader did it; NaN where not."
+    columns = [frame[f'{label}_time'].to_numpy(np.float64, na_value=np.nan) for label in labels]
+    return np.stack(columns, 1).reshape(len(frame), len(labels))
 
 # %% ../../nbs/retweet/00_columns.ipynb #e9921ae5
 def types(

@@ -17,7 +17,7 @@ from ..core.folds import Cell
 from ..lab import protocol
 from ..lab.protocol import Fitted, Method, Model, methods_named, of_profile
 from .columns import targets
-from .encodings import BoostedEncodings, fold_of
+from .encodings import BoostedEncodings, fold_of, others_of
 from .features import leaky_counts
 from .inputs import fit_features, log_odds, text_vectors
 from .rows import TowerRows
@@ -170,7 +170,9 @@ def out_of_fold(
     fold = fold_of(views.frame.iloc[cell.train], cell.split, folds, cell.seed)
     scores = np.full(views.y.shape, np.nan, np.float32)
     for k in range(folds):
-        inside = replace(cell, train=cell.train[fold != k], test=cell.train[fold == k])
+        others = others_of(fold, k, cell.split)
+        if not others.any(): continue    # the first of folds in time
+        inside = replace(cell, train=cell.train[others], test=cell.train[fold == k])
         scores[inside.test] = fit(views, inside, work).score(inside.test)
     rest = cell.test if cell.validation is None else np.r_[cell.test, cell.validation]
     scores[rest] = fit(views, cell, work).score(rest)

@@ -200,10 +200,12 @@ class TowerBatches(Dataset):
         chosen, rows, batch = np.asarray(chosen), self.rows, {}
         if self.parts != 'user': batch['input_ids'], batch['attention_mask'] = padded(self.tokens[chosen], self.padding)
         if self.parts != 'tweet':
-            memory, post, seen = rows.features.memory_, rows.post[chosen], rows.seen[chosen]
-            told = memory.post[seen.ids]
-            batch |= dict(codes=rows.codes[chosen], numbers=rows.numbers[chosen], post=post.ids, offsets=post.starts[:-1], seen=told.ids,
-                          seen_offsets=told.starts[:-1], row=np.repeat(np.arange(len(chosen)), seen.sizes), outcome=memory.outcome[seen.ids].astype(np.int64))
+            post = rows.post[chosen]
+            seen = rows.seen[chosen]
+            bags = rows.features.memory_.post[seen.ids]
+            batch |= dict(codes=rows.codes[chosen], numbers=rows.numbers[chosen], post=post.ids, offsets=post.starts[:-1],
+                          seen=bags.ids, seen_offsets=bags.starts[:-1], row=np.repeat(np.arange(len(chosen)), seen.sizes),
+                          outcome=rows.outcome[chosen].ids)
         if self.labels is not None: batch['labels'] = self.labels[chosen]
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in batch.items()}
 
@@ -331,9 +333,10 @@ def make_optimiser(towers, net: TowerNet) -> torch.optim.Optimizer:
 # %% ../../nbs/retweet/05c_towers.ipynb #dc1eed2a
 def _digest(rows: TowerRows, labels: np.ndarray) -> str:
     "A hash of all that training reads of these rows."
-    total, memory = hashlib.blake2b(digest_size=16), rows.features.memory_
-    for part in (rows.tokens, rows.post, rows.seen, memory.post): total.update(part.ids.tobytes()); total.update(part.starts.tobytes())
-    for part in (rows.codes, rows.numbers, memory.outcome, labels): total.update(np.ascontiguousarray(part).tobytes())
+    total = hashlib.blake2b(digest_size=16)
+    bags = (rows.tokens, rows.post, rows.seen, rows.outcome, rows.features.memory_.post)
+    arrays = [part for bag in bags for part in (bag.ids, bag.starts)]
+    for part in (*arrays, rows.codes, rows.numbers, labels): total.update(np.ascontiguousarray(part).tobytes())
     return total.hexdigest()
 
 # %% ../../nbs/retweet/05c_towers.ipynb #efd512f4
@@ -456,4 +459,5 @@ def load_towers(kind, folder: Path) -> Towers:
 def _shapes(features: TowerFeatures, numbers: int) -> TowerRows:
     "No rows at all, of the right widths."
     nothing = Ragged(np.zeros(0, np.int64), np.zeros(1, np.int64))
-    return TowerRows(nothing, np.zeros((0, len(CATEGORIES)), np.int64), np.zeros((0, numbers), np.float32), nothing, nothing, None, features)
+    codes = np.zeros((0, len(CATEGORIES)), np.int64)
+    return TowerRows(nothing, codes, np.zeros((0, numbers), np.float32), nothing, nothing, nothing, None, features)
