@@ -37,10 +37,11 @@ class Claim:
     terms: tuple[Term, ...] = ()   # (weight, method, split), and a fourth entry where a term has a metric of its own
     where: str = ''                # section, slide or table
     printed: str = ''              # the paper's own figures for it
-    minimal: float = 0.            # the smallest effect that would bear the statement out
+    minimal: float = 0.            # the smallest effect that would bear the statement out; "costs nothing": below zero
     metric: str = 'macro_f1'       # of the terms that have none of their own
     incomparable: str = ''         # why it cannot be computed here at all
     logged: str = ''               # what the authors' own logs say, where they speak
+    apart: tuple[str, ...] = ()    # budgets in which the terms may differ, since the claim is about them: see BUDGETS
 
 # %% ../../nbs/lab/01_ledger.ipynb #59a7916c
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ class Views:
 
     y: ClassVar      # [n] the class of each row; or 0/1 [n, L] in the order of the task's labels
     units: ClassVar  # [n] what is drawn together in intervals: the user, the event, the reader of each row
+    crossed = None   # [n] a second thing that rows share, which is drawn, too: the post beside the reader; None: nothing
 
     def of(self, inputs: str, rows: np.ndarray) -> np.ndarray | list[str]:
         "The rows of a view by its name; texts as a list, as estimators take them."
@@ -72,6 +73,7 @@ class Method:
     fit: Callable                 # (views, cell, work) → Model
     note: str = ''                # what it does, for tables
     stack: Callable | None = None  # (methods, views, cells, work) → [(method, cell, Model)], fitted all at once
+    budget: Callable | None = None  # (views, work) → what it is given: tokens, epochs, pretrained; see lab.ledger.BUDGETS
 
 # %% ../../nbs/lab/00c_protocol.ipynb #fd22a906
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ def rows_of(
     "The rows that a method adds to the table of predictions."
     about = dict(method=name, split=cell.split, fold=cell.fold, seed=cell.seed, trained_on=len(cell.train))
     truth = dict(unit=views.units[cell.test], y=views.truth(cell.test))
+    if views.crossed is not None: truth['crossed'] = views.crossed[cell.test]
     return pd.DataFrame(about | truth | columns | views.beside(cell.test))
 
 # %% ../../nbs/lab/00c_protocol.ipynb #658402ca
@@ -201,7 +204,8 @@ def fit_methods(
         names = {method.name: None}                  # those of a stack share the time
         for member, cell, model in _fits(method, methods, views, cells, work or Work()):
             names[member.name] = None
-            parts += make_rows(member, cell, views, model)
+            budget = member.budget(views, work or Work()) if member.budget else {}
+            parts += [rows.assign(**budget) for rows in make_rows(member, cell, views, model)]
             fitted.note(member.name, cell, model)
         fitted.seconds |= dict.fromkeys(names, (time.perf_counter() - started) / len(names))
     if parts: fitted.predictions = pd.concat(parts, ignore_index=True)
