@@ -10,7 +10,11 @@ from socialprof.retweet.protocol import METHODS, NETWORKS_BY_NAME, Work, budget_
 
 BY_ID = {claim.id: claim for claim in CLAIMS}
 
-class Limits: max_length = 32     # what budgets read of views
+class Limits:
+    "What budgets read of views; ids of multilingual BERT, as the files have them."
+    max_length = 32
+    vocabulary = ''
+    frame = pd.DataFrame()
 
 
 def predicted(method, split, signal, seed, n=3000):

@@ -20,6 +20,7 @@ from ..lab.protocol import Fitted, Method, Model, methods_named, of_profile
 from .columns import targets
 from .encodings import BoostedEncodings, fold_of, others_of
 from .features import leaky_counts
+from .ids import MBERT, route
 from .inputs import fit_features, log_odds, text_vectors
 from .rows import TowerRows
 from .towers import Towers
@@ -72,7 +73,7 @@ BERT = dict(encoder='bert-base-multilingual-cased', encoder_rate=1e-5, learning_
             precision='auto')
 NETWORKS = dict(notebook=dict(epochs=1), quick=dict(epochs=2, layers=1, hidden=32, batch_size=128, learning_rate=4e-3),
                 standard=dict(epochs=4, patience=1), paper=BERT | dict(epochs=2))
-TREES = dict(notebook=dict(trees=60, rate=.1), quick=dict(depth=3), standard=dict(depth=4),
+TREES = dict(notebook=dict(trees=60, rate=.1), quick=dict(depth=3, trees=200, rate=.1), standard=dict(depth=4),
              paper=dict(trees=700, depth=8, rate=.05))
 
 # %% ../../nbs/retweet/08_protocol.ipynb #67b576ff
@@ -230,7 +231,9 @@ def budget_of(views: Views, work: Work, name: str) -> dict:
     settings = {key: value for key, value in NETWORKS_BY_NAME[name][0].items() if key not in ('last', 'encoded')}
     towers = work.network(settings, 0)
     if towers.parts == 'user': return dict(epochs=towers.epochs)
-    return dict(tokens=views.max_length, epochs=towers.epochs, pretrained=towers.encoder != 'scratch')
+    source = views.frame.attrs.get('tokenizer', MBERT)
+    pretrained = route(towers.encoder, source, views.vocabulary).kind != 'scratch'   # not where ids cannot be mapped
+    return dict(tokens=views.max_length, epochs=towers.epochs, pretrained=pretrained)
 
 # %% ../../nbs/retweet/08_protocol.ipynb #d68b3fb5
 def network(name: str) -> Method:
