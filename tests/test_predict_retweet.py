@@ -17,11 +17,11 @@ def fitted():
     frame, task = data.load('four', 'simulated', rows=1200)
     views = protocol.Views(frame, task)
     work = protocol.Work('notebook', dict(negatives=4, space_epochs=1))
-    fitted = protocol.fit_methods(['towers both'], views, splits.cells(frame, task, 'post'), work)
-    return fitted.models['towers both'], views
+    fitted = protocol.fit_methods(['two towers'], views, splits.cells(frame, task, 'post'), work)
+    return fitted.models['two towers'], views
 
 @pytest.fixture(scope='module')
-def model(fitted, tmp_path_factory): return save_model(tmp_path_factory.mktemp('saved') / 'model', fitted[0], 'towers both', fitted[1])
+def model(fitted, tmp_path_factory): return save_model(tmp_path_factory.mktemp('saved') / 'model', fitted[0], 'two towers', fitted[1])
 
 @pytest.fixture(scope='module')
 def unseen(): return data.simulate('four', seed=7, rows=3000).drop(columns=[f'{label}_time' for label in LABELS])

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from sklearn.base import clone
 
 from socialprof.lab.curves import Curves, TiedScores, prauc_table
 from socialprof.lab.intervals import estimates
@@ -15,6 +16,7 @@ from socialprof.retweet import calibration, encodings, features, splits
 from socialprof.retweet.columns import LABELS, as_table, targets
 from socialprof.retweet.encodings import BoostedEncodings, History, TargetEncodings
 from socialprof.retweet.features import Features, LeakError, check_no_leak, leaky_counts, unlabelled
+from socialprof.retweet.rows import TowerFeatures
 from socialprof.retweet.world import simulate
 
 SMALL = dict(keys=('author', 'reader'), trees=15, rate=.2, depth=3)
@@ -136,7 +138,7 @@ def test_the_guard_sees_a_column_that_comes_with_the_labels(frame, cell):
 # encodings
 
 @pytest.mark.parametrize('smoothing', [0., 20.])
-@pytest.mark.parametrize('together', ['row', 'time', 'reader'])
+@pytest.mark.parametrize('together', ['row', 'post', 'reader'])
 def test_encodings_against_a_double_loop(frame, smoothing, together):
     rows, name = frame.iloc[:300], 'type, language'
     y, made = targets(rows), TargetEncodings((name,), smoothing, 4, together, seed=3)
@@ -163,12 +165,51 @@ def test_encodings_refuse_rows_they_were_fitted_on(frame):
     with pytest.raises(ValueError, match='together'): TargetEncodings(together='moon').fit_transform(frame)
 
 def test_history_is_strictly_before(frame):
-    told = History(('reader',)).fit(frame).transform(frame)['reader: like before']
+    counts = History(('reader',)).fit(frame).transform(frame)
     for i in range(0, len(frame), 83):
-        before = (frame.reader_id == frame.reader_id[i]) & (frame.tweet_time < frame.tweet_time[i])
-        assert told[i] == frame.like_time[before].notna().sum()
+        mine = frame.reader_id == frame.reader_id[i]
+        assert counts['reader: rows before'][i] == (mine & (frame.tweet_time < frame.tweet_time[i])).sum()
+        assert counts['reader: like before'][i] == (mine & (frame.like_time < frame.tweet_time[i]).fillna(False)).sum()
     alone = History().fit(frame.iloc[:1]).transform(frame.iloc[:1])
     assert (alone == 0).all(axis=None)
+
+def cut_off(frame, second):
+    "What was there in a second: the rows before it, and the labels that had come."
+    rows = frame[frame.tweet_time < second].copy()
+    for label in LABELS: rows[f'{label}_time'] = rows[f'{label}_time'].where(rows[f'{label}_time'] < second)
+    rows.attrs = frame.attrs
+    return rows
+
+BY_TIME = dict(history=History(), encodings=TargetEncodings(('author', 'reader'), together='time'),
+               numbers=TowerFeatures(max_length=24), boosted=BoostedEncodings(groups=('encodings', 'history'), together='time', **SMALL))
+
+def by_time(maker, frame):
+    "The features by time of training rows, in the unit that they are counted in."
+    if isinstance(maker, TowerFeatures):
+        rows = clone(maker).fit(frame).transform(frame)
+        plain = rows.numbers * rows.features.scale_ + rows.features.mean_
+        return np.c_[plain[:, -3:], rows.seen.sizes, rows.history.sizes]
+    if not isinstance(maker, BoostedEncodings): return clone(maker).fit_transform(frame).to_numpy()
+    model = clone(maker).fit(frame, targets(frame))
+    return pd.concat([part.fit_transform(frame) for part in model.parts_.values()], axis=1).to_numpy()
+
+@pytest.mark.parametrize('name', BY_TIME)
+@pytest.mark.parametrize('share', [.3, .8])
+def test_what_comes_later_changes_no_feature(frame, name, share):
+    second = int(frame.tweet_time.quantile(share))
+    past = cut_off(frame, second)
+    assert targets(past).sum() < targets(frame.loc[past.index]).sum()     # labels were deleted, too
+    assert np.allclose(by_time(BY_TIME[name], frame)[:len(past)], by_time(BY_TIME[name], past), atol=1e-4)
+
+@pytest.mark.parametrize('name', BY_TIME)
+def test_labels_later_than_a_row_do_not_count(frame, name):
+    "All labels a week later: no row knows of any, so that what it has is what it would have without labels."
+    late = frame.copy()
+    for label in LABELS: late[f'{label}_time'] = late[f'{label}_time'] + 7 * 86_400
+    none = features.changed_labels(frame, np.arange(len(frame)), 'taken away')
+    if name == 'boosted': none.loc[none.index[-1], 'like_time'] = none.tweet_time.iloc[-1] + 9     # trees want a label
+    assert np.allclose(by_time(BY_TIME[name], late), by_time(BY_TIME[name], none), atol=1e-4)
+    assert not np.allclose(by_time(BY_TIME[name], frame), by_time(BY_TIME[name], none), atol=1e-4)
 
 
 # boosted trees

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from socialprof.core.models import MINILM, folder, tiny
 from socialprof.retweet import ids as I
-from socialprof.retweet.columns import LABELS, targets
+from socialprof.retweet.columns import LABELS, label_times, targets
 from socialprof.retweet.ids import Ragged
 from socialprof.retweet.rows import TowerFeatures, histories, tower_rows
-from socialprof.retweet.towers import COMBINATIONS, PARTS, Towers, downsample, make_optimiser, validation_rce
+from socialprof.retweet.towers import COMBINATIONS, PARTS, SMALL as NETWORKS, Towers, downsample, make_optimiser, validation_rce
 from socialprof.retweet.world import simulate
 
 SMALL = dict(layers=1, hidden=16, width=16, dim=8, epochs=1, batch_size=32, space_epochs=1)
@@ -70,13 +71,13 @@ def test_vocabulary_file_alone_is_enough(tmp_path):
 
 def test_history_is_earlier_and_of_training_rows(frame):
     rng = np.random.default_rng(1)
-    known, positive = rng.random(len(frame)) < .8, targets(frame).any(1)
-    places, starts = histories(frame, positive, known, last=3)
+    known, when = rng.random(len(frame)) < .8, label_times(frame).min(1, initial=np.inf, where=~np.isnan(label_times(frame)))
+    past = histories(frame, np.where(np.isinf(when), np.nan, when), known, last=3)
     reader, time = frame.reader_id.to_numpy(), frame.tweet_time.to_numpy()
     for i in range(len(frame)):
-        mine = [j for j in range(len(frame)) if reader[j] == reader[i] and time[j] < time[i] and positive[j] and known[j]]
-        assert places[starts[i]:starts[i + 1]].tolist() == sorted(mine, key=lambda j: time[j])[-3:]
-    assert len(places) > 20
+        mine = [j for j in range(len(frame)) if reader[j] == reader[i] and when[j] < time[i] and known[j]]
+        assert past[[i]].ids.tolist() == sorted(mine, key=lambda j: when[j])[-3:]
+    assert len(past.ids) > 20
 
 def test_own_labels_do_not_reach_a_row(frame):
     "Turning the label of a training row changes none of its own numbers or bags."
@@ -108,6 +109,58 @@ def test_parts_and_combinations(rows, parts, combine):
     order = np.random.default_rng(0).permutation(140)
     assert np.allclose(towers.predict_proba(test[order]), found[order], atol=1e-6)   # whatever the batch around a row
     assert hasattr(towers.net_, 'tweet') == (parts != 'user') and hasattr(towers.net_, 'user') == (parts != 'tweet')
+
+WIDE = dict(combine='both', match=True, straight=True)
+
+def other_posts(rows):
+    "The same rows, but with the bags of other posts beside the readers' earlier ones."
+    return replace(rows, post=rows.post[np.arange(len(rows))[::-1]])
+
+def test_the_answer_has_no_shortcut(rows):
+    "User vector, tweet vector, a network: nothing compares the post with earlier ones, and no line leads past the network."
+    train, test = rows
+    bare, wide = (Towers(**SMALL | more).fit(train[:160]) for more in ({}, WIDE))
+    assert bare.net_.straight is None and wide.net_.straight is not None
+    first = [model.net_.head[1].in_features for model in (bare, wide)]
+    assert first == [2 * 16, 3 * 16 + 6]
+    assert (bare.predict_proba(other_posts(test)) == bare.predict_proba(test)).all()
+    assert not np.allclose(wide.predict_proba(other_posts(test)), wide.predict_proba(test))
+    assert Towers(parts='user', **SMALL).fit(train[:160]).net_.straight is None
+
+@pytest.mark.parametrize('small', NETWORKS)
+def test_small_networks(rows, small, tmp_path):
+    "An LSTM and a CNN read the same ids as the small BERT: alike whatever stands beside a post, and the same after loading."
+    train, test = rows
+    towers = Towers(parts='tweet', small=small, **SMALL).fit(train[:160])
+    scores = towers.predict_proba(test)
+    order = np.random.default_rng(0).permutation(len(test))
+    assert np.allclose(towers.predict_proba(test[order]), scores[order], atol=1e-6) and scores.std() > 0
+    again = Towers.load(towers.save(tmp_path / 'model'))
+    assert again.small == small and (again.predict_proba(test) == scores).all()
+
+def test_pooling_and_the_start_of_the_space_matter(rows):
+    train, test = rows
+    def scores(**more): return Towers(**SMALL | more).fit(train[:160]).predict_proba(test)
+    assert not np.allclose(scores(parts='tweet'), scores(parts='tweet', pooling='mean'))
+    assert not np.allclose(scores(), scores(space_epochs=0)) and (scores() == scores()).all()
+    assert not np.allclose(scores(), scores(seed=1))
+
+def test_folders_from_before_still_load(rows, frame, tmp_path):
+    "Folders in which towers had fewer settings, and memory knew no seconds of engagements: these counted from the post's own."
+    towers = Towers(**SMALL | WIDE).fit(rows[0][:160])
+    folder = towers.save(tmp_path / 'model')
+    about = json.loads((folder / 'towers.json').read_text())
+    for name in ('straight', 'small'): del about['settings'][name]
+    (folder / 'towers.json').write_text(json.dumps(about))
+    arrays = load_file(folder / 'features' / 'features.safetensors')
+    engaged = ~np.isnan(arrays.pop('engaged'))
+    arrays['outcome'] = np.where(engaged[:, 0], 0, np.where(engaged[:, 1], 1, 2)).astype(np.int8)
+    save_file(arrays, folder / 'features' / 'features.safetensors')
+    again = Towers.load(folder)
+    memory = towers.features_.memory_
+    towers.features_.memory_ = replace(memory, engaged=np.where(engaged, memory.time[:, None].astype(float), np.nan))
+    try: assert again.straight and (again.predict_proba(frame[560:]) == towers.predict_proba(frame[560:])).all()
+    finally: towers.features_.memory_ = memory
 
 def test_tweet_alone_reads_only_ids(frame, features, rows):
     towers = Towers(parts='tweet', **SMALL).fit(rows[0][:160])

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['SCHEDULES', 'METRICS', 'JobSettings', 'TrainingSettings', 'settled', 'choose_precision', 'make_loss',
-           'positive_weights', 'read_out', 'trainable', 'Best', 'workspace', 'train']
+           'positive_weights', 'read_out', 'trainable', 'Best', 'workspace', 'train', 'set_aside']
 
 # %% ../../nbs/learn/01a_trainer.ipynb #197efbbc
 from collections.abc import Callable
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-import os, random, shutil, tempfile, warnings
+import gc, os, random, shutil, tempfile, warnings
 
 import numpy as np
 import torch, transformers
@@ -490,6 +490,14 @@ def make_trainer(settings, model, tokenizer, rows, loss, folder, keep, precision
     if not settings.progress: trainer.remove_callback(PrinterCallback)
     return trainer
 
+# %% ../../nbs/learn/01a_trainer.ipynb #1a954fad
+@contextmanager
+def set_aside():
+    "All objects that are there are set aside from garbage collection: the Trainer collects after each fit, and looks at each."
+    gc.freeze()
+    try: yield
+    finally: gc.unfreeze()
+
 # %% ../../nbs/learn/01a_trainer.ipynb #1015041d
 def run_epochs(
     trainer: PartTrainer,
@@ -497,6 +505,7 @@ def run_epochs(
 ) -> list[dict]:
     "All updates of a fit; the Trainer's history."
     with ExitStack() as stack:
+        stack.enter_context(set_aside())
         # without dropout torch would pick its fused attention, whose backward pass is slow in bf16 on CPUs
         if trainer.model.device.type == 'cpu': stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if trainer.args.bf16: stack.enter_context(frozen_in_bf16(trainer.model))

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'MEDIA', 'TYPES', 'MBERT', 'VOCABULARY', 'CLS', 'SEP', 'COLUMNS', 'NAMES', 'INPUTS', 'BY_NAME', 'FOLLOW',
-           'LABELS', 'TASKS', 'Column', 'follow_name', 'our_name', 'task_of', 'targets', 'types', 'schema', 'as_frame',
-           'as_table']
+           'LABELS', 'TASKS', 'Column', 'follow_name', 'our_name', 'task_of', 'targets', 'label_times', 'types',
+           'schema', 'as_frame', 'as_table']
 
 # %% ../../nbs/retweet/00_columns.ipynb #f7da6600
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -113,6 +114,15 @@ def targets(
     if missing: raise ValueError(f'expected the columns {", ".join(missing)}, found none: rows of a file with 20 columns have no labels')
     return frame[[f'{label}_time' for label in labels]].notna().to_numpy(np.int8)
 
+# %% ../../nbs/retweet/00_columns.ipynb #0d6038ce
+def label_times(
+    frame: pd.DataFrame,             # with label columns
+    labels: Sequence[str] = LABELS,  # which
+) -> np.ndarray:                     # float64 [n, L]
+    "The second at which the reader did it; NaN where not."
+    columns = [frame[f'{label}_time'].to_numpy(np.float64, na_value=np.nan) for label in labels]
+    return np.stack(columns, 1).reshape(len(frame), len(labels))
+
 # %% ../../nbs/retweet/00_columns.ipynb #e9921ae5
 def types(
     labels: bool = True,  # with the four label columns
@@ -159,18 +169,23 @@ def as_frame(
     return pd.DataFrame(made)
 
 # %% ../../nbs/retweet/00_columns.ipynb #31399bd9
+def _lists(values: pd.Series, kind: pa.DataType) -> pl.Series:
+    "A column of lists; their entries lie one after the other, which is far quicker than list by list."
+    lengths = np.fromiter(map(len, values), np.int64, len(values))
+    ends = np.r_[0, np.cumsum(lengths)].astype(np.int32)
+    if kind == pa.int32(): flat = np.concatenate([np.empty(0, np.int32), *values.tolist()]).astype(np.int32)
+    else: flat = list(chain.from_iterable(values))
+    return pl.Series(values.name, pa.ListArray.from_arrays(ends, pa.array(flat, kind)))
+
+# %% ../../nbs/retweet/00_columns.ipynb #2bb40466
 def as_table(
     frame: pd.DataFrame,  # what `as_frame` gives, or anything with such columns
 ) -> pl.DataFrame:
     "The table of a frame: exact inverse of `as_frame`. Columns that are not of the files are left out."
-    made = {}
+    columns = {}
     for name, kind in types().items():
         if name not in frame: continue
-        values = frame[name]
-        if name == 'text_tokens':
-            lengths = np.fromiter(map(len, values), np.int64, len(values))
-            flat = np.concatenate([np.empty(0, np.int32), *values.tolist()]).astype(np.int32) if len(values) else np.empty(0, np.int32)
-            made[name] = pl.Series(name, pa.ListArray.from_arrays(np.r_[0, np.cumsum(lengths)].astype(np.int32), pa.array(flat)))
-        elif kind == pl.List(pl.String): made[name] = pl.Series(name, [list(v) for v in values], kind)
-        else: made[name] = pl.Series(name, pa.array(values, from_pandas=True)).cast(kind)
-    return pl.DataFrame(made)
+        if name == 'text_tokens': columns[name] = _lists(frame[name], pa.int32())
+        elif kind == pl.List(pl.String): columns[name] = _lists(frame[name], pa.string()).cast(kind)
+        else: columns[name] = pl.Series(name, pa.array(frame[name], from_pandas=True)).cast(kind)
+    return pl.DataFrame(columns)

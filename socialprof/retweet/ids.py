@@ -172,12 +172,12 @@ def special_ids(
     return SPECIAL if None in ids else tuple(ids)
 
 # %% ../../nbs/retweet/05_ids.ipynb #371c72a4
-SCRATCH = 'scratch'   # names the small BERT that is trained on the ids alone
+SCRATCH = 'scratch'   # names the small network that is trained on the ids alone
 
 @dataclass(frozen=True)
 class Route:
     "How ids reach an encoder."
-    kind: str        # 'own' ids, 'mapped' ids, or a small BERT from 'scratch'
+    kind: str        # 'own' ids, 'mapped' ids, or a small network from 'scratch'
     sentence: str    # the same, for the page
 
 # %% ../../nbs/retweet/05_ids.ipynb #3d4b99f9
@@ -186,15 +186,15 @@ def route(
     source: str = MBERT,     # the model whose ids these are
     vocabulary: str = '',    # its vocabulary, if it does not lie where models lie
 ) -> Route:
-    "Which of the three ways it is: ids as they are, ids mapped through two vocabularies, or a small BERT from scratch."
+    "Which of the three ways it is: ids as they are, ids mapped through two vocabularies, or a small network from scratch."
     encoder, source = str(encoder), str(source)
-    if encoder == SCRATCH: return Route(SCRATCH, f'The tweet tower is a small BERT trained from scratch on the ids of {_short(source)}.')
+    if encoder == SCRATCH: return Route(SCRATCH, f'The tweet tower is a small network trained from scratch on the ids of {_short(source)}.')
     same = f'{_short(encoder)} reads the ids as they are'
     if encoder == source: return Route('own', same + ': they are of its own vocabulary.')
     known = source_tokenizer(source, vocabulary)
     if known is None:
         return Route(SCRATCH, f'The vocabulary of {_short(source)} is not at hand, so its ids cannot be mapped to {_short(encoder)}: '
-                              'the tweet tower is a small BERT trained from scratch on them.')
+                              'the tweet tower is a small network trained from scratch on them.')
     theirs = source_tokenizer(encoder)
     if theirs is not None and theirs.get_vocab() == known.get_vocab(): return Route('own', f'{same}: its vocabulary is that of {_short(source)}.')
     return Route('mapped', f'The ids of {_short(source)} were decoded with its vocabulary and encoded again for {_short(encoder)}.')
