@@ -30,6 +30,7 @@ class Number:
     n: int | None = None       # units behind it: users, or rows where these were counted
     ours: str = ''             # the method of this library that answers it; '' if there is none
     remark: str = ''           # scale, uncertainty, contradictions
+    pretrained: bool | None = None  # was the model behind it pretrained? None: does not apply
 
 # %% ../../nbs/lab/01_ledger.ipynb #bccefa03
 @dataclass(frozen=True)
