@@ -54,7 +54,9 @@ class PaperResults:
 def paper_ledger(self: PaperResults) -> pd.DataFrame:
     "One row a claim, see `lab.ledger.ledger`."
     claims = self._claims.claims_on(self.whole.task.unique(), set(self.whole.method))
-    return ledger(claims, self.whole, self.run.source, self.numbers, self.drawn)
+    # a printed number may bear on a sum and yet have no comparable figure here
+    printed = getattr(self._claims, 'printed_on', self._claims.numbers_on)(set(self.whole.method))
+    return ledger(claims, self.whole, self.run.source, printed, self.drawn)
 
 PaperResults.ledger = cached_property(paper_ledger)
 PaperResults.ledger.__set_name__(PaperResults, 'ledger')
