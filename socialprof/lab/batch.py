@@ -21,7 +21,7 @@ from ..core.config import fingerprint, read_json, reports_dir, workspace, write_
 from ..core.formats import one_of
 from .grids import PROFILES, axis, comes_first, entries, grids, parted, points
 from .progress import Board
-from .results import (SIMULATED, checked, is_current, listed, notebook_path, paper_module, paper_of, parameters_of,
+from .results import (FILES, SIMULATED, checked, is_current, listed, notebook_path, paper_module, paper_of, parameters_of,
                                     result_path, results_fingerprint, run_key, source_of)
 
 # %% ../../nbs/lab/03_batch.ipynb #a4f85fbc
@@ -30,7 +30,7 @@ class UsageError(ValueError):
 
 # %% ../../nbs/lab/03_batch.ipynb #8ffe6050
 SAMPLE = 10_000          # rows of a large source that are read before a batch
-READING = ('bad_rows',)  # parameters about how a source is read, which name no variant of a method
+READING = ('bad_rows',)  # parameters about how a source is read; like those in FILES they name no variant of a method
 
 # %% ../../nbs/lab/03_batch.ipynb #56022595
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Request:
         if 'save_model' in parameters and self.save_model and _has(values, parameters, self.save_model):
             values['save_model'] = self.save_model
         if self.seed is not None and 'task' in parameters: values['seed'] = self.seed
-        silent = {*paper_module(paper, 'data').EFFECTS, *READING}
+        silent = {*paper_module(paper, 'data').EFFECTS, *READING, *FILES}
         variant = ','.join(f'{name}={value}' for name, value in changes.items() if name not in silent)
         return values | (dict(variant=variant) if variant else {})
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from scipy import stats
-from .draws import Resampled
+from .draws import RESAMPLES, Resampled
 from .metrics import defined_mean, main_metric, metric_of, metrics_of
 
 # %% ../../nbs/lab/00f_intervals.ipynb #7300fa50
@@ -102,7 +102,7 @@ def estimates_of(
 def estimates(
     table: pd.DataFrame,                 # rows of one method on one split: fold, seed, unit, y, predicted, scores
     metrics: Sequence[str] | None = None,  # names such as macro_f1, auc:label, p@10; None: the usual ones that fit
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = .95,
 ) -> dict[str, Estimate]:
@@ -125,7 +125,7 @@ def _bounds(one: Spread, level: float) -> tuple[float, float]:
 def estimate(
     table: pd.DataFrame,
     metric: str | None = None,  # None: the main metric of these predictions
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = .95,
 ) -> Estimate:
@@ -224,7 +224,7 @@ def contrast(
     metric = metric or main_metric(resampled.table)
     splits = sorted({term[2] for term in terms})
     parts = [_part(resampled, split, terms, metric) for split in splits]
-    units = [set(resampled.table.unit[resampled.table.split == split]) for split in splits]
+    units = [resampled.units_on[split] for split in splits]
     # splits of the same units count them once
     n = max(part.n for part in parts) if len(set.intersection(*units)) else sum(part.n for part in parts)
     return gap_of(spread(parts), n, min(part.fits for part in parts))

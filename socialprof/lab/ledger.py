@@ -9,13 +9,13 @@ __all__ = ['VERDICTS', 'DECIDED', 'TESTED', 'BUDGETS', 'ROWS_APART', 'Number', '
            'apart']
 
 # %% ../../nbs/lab/01_ledger.ipynb #0c02e5c1
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 import pandas as pd
 from scipy.stats import false_discovery_control
 from .draws import Resampled
 from .intervals import Gap, Term, contrast, metric_in, signed
-from .metrics import OF_ONE_LABEL, Metric, metric_of, misfit
+from .metrics import OF_ONE_LABEL, Metric, metric_of
 
 # %% ../../nbs/lab/01_ledger.ipynb #c90f452d
 @dataclass(frozen=True)
@@ -131,38 +131,32 @@ def _differ(name: str, budgets: Sequence[list]) -> bool:
     return max(means) > ROWS_APART * min(means)
 
 # %% ../../nbs/lab/01_ledger.ipynb #a4dd480d
-def unequal(claim: Claim, table: pd.DataFrame) -> str:
+def unequal(claim: Claim, known: Resampled) -> str:
     "The first budget in which the terms of a claim differ, as a reason; '' if there is none."
     sides = list(dict.fromkeys((method, split) for _, method, split, *_ in claim.terms))
-    parts = [table[(table.method == method) & (table.split == split)] for method, split in sides]
     for name, column in BUDGETS.items():
-        budgets = [_given(part, column) for part in parts]
+        budgets = [_given(known.rows(*side), column) for side in sides]
         if name in claim.apart or not _differ(name, budgets): continue
-        known = {f'{method} on {split}': values for (method, split), values in zip(sides, budgets, strict=True) if values}
-        words = ', '.join(f'{side} {"/".join(f"{value:g}" for value in values)}' for side, values in known.items())
+        given = {f'{method} on {split}': values for (method, split), values in zip(sides, budgets, strict=True) if values}
+        words = ', '.join(f'{side} {"/".join(f"{value:g}" for value in values)}' for side, values in given.items())
         return f'unequal budgets, {name}: {words}'
     return ''
 
 # %% ../../nbs/lab/01_ledger.ipynb #ef20d21e
-def missing(claim: Claim, table: pd.DataFrame) -> list[str]:
-    "The terms of a claim for which there are no predictions."
-    pairs = table[['method', 'split']].drop_duplicates().itertuples(index=False)
-    there = {f'{method} on {split}' for method, split in pairs}
-    return sorted({f'{method} on {split}' for _, method, split, *_ in claim.terms} - there)
+def missing(claim: Claim, there: Collection[tuple[str, str]]) -> list[str]:
+    "The terms of a claim for which there are no predictions; there: the (method, split) pairs that have some."
+    return sorted({f'{method} on {split}' for _, method, split, *_ in claim.terms if (method, split) not in there})
 
 # %% ../../nbs/lab/01_ledger.ipynb #75004b39
-def _not_computable(claim: Claim, table: pd.DataFrame) -> tuple[str, str]:
+def _not_computable(claim: Claim, known: Resampled, hidden: Collection[tuple[str, str]]) -> tuple[str, str]:
     "A verdict and its reason where a claim cannot be computed from these predictions; two empty strings where it can."
     if claim.incomparable: return 'not comparable', claim.incomparable
-    hidden = table[table.y.isna()]
-    if any(split in set(hidden.split) for _, _, split, *_ in claim.terms) and not missing(claim, table):
-        return 'not comparable', 'the labels are hidden: hand in a submission'
-    visible = table.dropna(subset='y')
-    if lacking := missing(claim, visible): return 'not run', 'no predictions of ' + ', '.join(lacking)
+    lacking = missing(claim, known.pairs)
+    if lacking and not missing(claim, {*known.pairs, *hidden}): return 'not comparable', 'the labels are hidden: hand in a submission'
+    if lacking: return 'not run', 'no predictions of ' + ', '.join(lacking)
     for _, method, split, *own in claim.terms:
-        rows = visible[(visible.method == method) & (visible.split == split)]
-        if problem := misfit(own[0] if own else claim.metric, rows): return 'not comparable', problem
-    if reason := unequal(claim, visible): return 'not comparable', reason
+        if problem := known.misfit(own[0] if own else claim.metric, method, split): return 'not comparable', problem
+    if reason := unequal(claim, known): return 'not comparable', reason
     return '', ''
 
 # %% ../../nbs/lab/01_ledger.ipynb #5930e95d
@@ -210,9 +204,10 @@ def verdict(
     "What the predictions say about a claim, and why."
     for name in metrics_in(claim): metric_of(name)  # a misspelt metric is a mistake of the claim
     table = predictions[predictions.task == claim.task]
-    refusal, reason = _not_computable(claim, table)
-    if refusal: return _row(claim) | dict(verdict=refusal, reason=reason)
-    return _computed(claim, resampled or Resampled(table.dropna(subset='y')))
+    known = resampled or Resampled(table.dropna(subset='y'))
+    hidden = table.loc[table.y.isna(), ['method', 'split']].drop_duplicates().itertuples(index=False, name=None)
+    refusal, reason = _not_computable(claim, known, set(hidden))
+    return _row(claim) | dict(verdict=refusal, reason=reason) if refusal else _computed(claim, known)
 
 # %% ../../nbs/lab/01_ledger.ipynb #aab1797c
 def evidence(

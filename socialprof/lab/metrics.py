@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['SCALES', 'STEPS', 'FACTS', 'METRICS', 'CUT', 'OF_ONE_LABEL', 'confusion', 'f1_per_class', 'macro_f1', 'accuracy',
-           'Scale', 'Metric', 'score', 'facts_of', 'kind_of_facts', 'defined_mean', 'metric_of', 'metrics_of',
-           'main_metric', 'guess_of', 'misfit']
+           'Scale', 'Metric', 'score', 'facts_of', 'kind_of_facts', 'reweighed', 'defined_mean', 'metric_of',
+           'metrics_of', 'main_metric', 'guess_of', 'misfit']
 
 # %% ../../nbs/lab/00e_metrics.ipynb #74c815f7
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import partial
 import re
 import numpy as np
@@ -142,6 +142,18 @@ FACTS = dict(labels=Curves, values=Values, texts=Texts, rankings=Rankings)   # o
 def kind_of_facts(facts) -> str:
     "The kind of prediction that `facts_of` has made something of."
     return next((kind for kind, cls in FACTS.items() if isinstance(facts, cls)), 'classes')
+
+# %% ../../nbs/lab/00e_metrics.ipynb #ee18568c
+def reweighed(
+    facts,               # from `facts_of`
+    cell: pd.DataFrame,  # of these rows
+    weights: np.ndarray,  # [b, G] how often each unit counts
+    units: np.ndarray,   # [n] the unit of each row
+):
+    "The same rows under other weights; what was read from the table is not read again."
+    if not is_dataclass(facts): return facts_of(cell, weights, units)
+    more = dict(steps=STEPS) if isinstance(facts, Curves) else {}
+    return replace(facts, weights=np.atleast_2d(weights).astype(float), units=units, **more)
 
 # %% ../../nbs/lab/00e_metrics.ipynb #4b0eb74b
 def defined_mean(values: np.ndarray, axis: int | None = None, weights: np.ndarray | float = 1.) -> np.ndarray:
