@@ -9,6 +9,7 @@ __all__ = ['COLOURS', 'MOST_POINTS', 'titles_of', 'forest', 'ranking', 'ranked',
 
 # %% ../../nbs/lab/03a_figures.ipynb #2084827a
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 import numpy as np
 import pandas as pd
 from ..core.config import cache_dir, optional
@@ -93,7 +94,8 @@ def _claim_names(rows: pd.DataFrame) -> pd.Series:
     titles = rows.metric.map(titles_of)
     asides = rows.task if titles.nunique() < 2 else rows.task + '; ' + titles
     rows = zip(rows.itertuples(), asides, strict=True)
-    return pd.Series([f'{row.claim}  {row.text} ({aside})' for row, aside in rows], dtype=object)
+    names = [fill(f'{row.claim}  {row.text} ({aside})', 70) for row, aside in rows]   # long sentences in two lines
+    return pd.Series(names, dtype=object)
 
 # %% ../../nbs/lab/03a_figures.ipynb #e8637528
 def forest(
@@ -104,8 +106,9 @@ def forest(
     many = len(rows) > 30
     names = _claim_names(rows)
     parts = [part for _, part in rows.groupby(rows.metric.map(lambda names: first_of(names).scale))] or [rows]
-    width = 4.5 + .07 * max(map(len, names), default=0)
-    height = 1 + (.2 if many else .3) * len(rows) + .6 * (len(parts) - 1)
+    lines = [line for name in names for line in name.splitlines()]
+    width = 4.5 + .07 * max(map(len, lines), default=0)
+    height = 1 + (.2 if many else .3) * max(len(rows), .8 * len(lines)) + .6 * (len(parts) - 1)
     ratios = [len(part) + 1 for part in parts]
     figure, axes = _axes(width, height, 1, len(parts), squeeze=False, height_ratios=ratios)
     for axis, part in zip(axes[:, 0], parts, strict=True): _forest_panel(axis, part, names[part.index].tolist(), many)
