@@ -71,7 +71,7 @@ Views.rows = rows
 # %% ../../nbs/retweet/08_protocol.ipynb #c382bafe
 BERT = dict(encoder='bert-base-multilingual-cased', encoder_rate=1e-5, learning_rate=5e-5, batch_size=320,
             precision='auto')
-NETWORKS = dict(notebook=dict(epochs=1), quick=dict(epochs=2, layers=1, hidden=32, batch_size=128, learning_rate=4e-3),
+NETWORKS = dict(notebook=dict(epochs=1), quick=dict(epochs=1, layers=1, hidden=32, batch_size=128, learning_rate=4e-3),
                 standard=dict(epochs=4, patience=1), paper=BERT | dict(epochs=2))
 TREES = dict(notebook=dict(trees=60, rate=.1), quick=dict(depth=3, trees=200, rate=.1), standard=dict(depth=4),
              paper=dict(trees=700, depth=8, rate=.05))
