@@ -14,7 +14,7 @@ BIN = Path(sys.executable).parent
 COPIED = ['nbs', 'socialprof', 'docs', 'settings.ini', 'setup.py', 'pyproject.toml', 'CONTRIBUTING.md', 'CITATION.cff', 'data/README.md',
           'reports/results-quick.csv']
 AT_ONCE = min(2, os.cpu_count() or 1)
-LIMIT = 900     # seconds for one check
+LIMIT = 1500    # seconds for one check, on a machine that others use, too
 
 
 @dataclass
