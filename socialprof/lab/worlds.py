@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from ..core import splits
 from ..core.folds import Cell
