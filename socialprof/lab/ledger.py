@@ -298,11 +298,11 @@ def readable(
 ) -> pd.DataFrame:
     "The ledger for the eye, decided claims first; on simulated data without what was printed, see `in_print`."
     rows = _decided_first(table)
-    units = ['' if pd.isna(n) else f'{n:.0f}' for n in rows.n]
+    units, fits = (['' if pd.isna(n) else f'{n:.0f}' for n in column] for column in (rows.n, rows.cells))
     columns = {
         'claim': rows.claim, 'verdict': rows.verdict, 'text': rows.text, 'task': rows.task,
         'gap [95 %]': [*map(_interval, rows.itertuples())], 'p': rows.p.map(_share), 'q': rows.q.map(_share),
-        'units': units, 'metric': rows.metric, 'test': rows.test, 'reason': rows.reason}
+        'units': units, 'fits': fits, 'metric': rows.metric, 'reason': rows.reason}
     told = {} if is_simulated(table) else in_print(table).drop(columns=['claim', 'text', 'task', 'where'], errors='ignore')
     return _shown(pd.DataFrame(columns | dict(told)), ('gap [95 %]', 'reason'))
 
