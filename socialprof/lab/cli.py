@@ -352,7 +352,7 @@ def bench(
         except PapermillExecutionError as problem: _stop(RuntimeError(f'{problem.ename}: {problem.evalue}'), 1)
 
 # %% ../../nbs/lab/05_cli.ipynb #4851866b
-FULL_WORLDS = dict(worlds=200, sizes='200; 800; 3000', planted=200)
+FULL_WORLDS = dict(worlds=200, sizes='200; 800; 3000', planted=50)
 
 @app.command()
 def worlds(
