@@ -292,8 +292,8 @@ def parameters_for(
     parameters: dict,
 ) -> dict:
     "The same parameters, each of the kind that the notebook has; ValueError or LookupError for one that does not fit."
-    from socialprof.lab.results import checked, notebook_path, parameters_of
-    return checked(parameters, parameters_of(notebook_path(f'lab/run_{name}')), f'run_{name}')
+    from socialprof.lab.results import checked, notebook_path, own_parameters
+    return checked(parameters, own_parameters(notebook_path(f'lab/run_{name}')), f'run_{name}')
 
 # %% ../../nbs/lab/06_benchmarks.ipynb #ffddb609
 def write_benchmarks(
