@@ -249,9 +249,11 @@ _SHIFT = [
 # %% ../../nbs/influencer/09_claims.ipynb #9ad41619
 _LOST = [
     Claim('F10', 'the submitted LoRA system loses to character n-grams', 'interest',
-          beats('char-logistic', 'decoder LoRA', 'test'), 'official board', '.5295 against .517', apart=('pretrained', 'tokens')),
+          beats('char-logistic', 'decoder LoRA', 'test'), 'official board', '.5295 against .517',
+          apart=('pretrained', 'tokens')),
     Claim('F10', 'the submitted LoRA system loses to character n-grams', 'intent',
-          beats('char-logistic', 'encoder LoRA', 'test'), 'official board', '.602 against .526', apart=('pretrained', 'tokens'))]
+          beats('char-logistic', 'encoder LoRA', 'test'), 'official board', '.602 against .526',
+          apart=('pretrained', 'tokens'))]
 
 # %% ../../nbs/influencer/09_claims.ipynb #c1a1a012
 _COUNTED = 'a count of the corpus and no score: the page of the data holds it against the files; '
