@@ -242,16 +242,18 @@ _SHIFT = [
                'limit 128', apart=('tokens',)),
     _profiling('F9e', 'users capped at 10 posts score higher on the test set',
                beats('char-logistic | at most 10 posts', 'char-logistic', 'test'), 'data set',
-               '47 % of test users have more'),
+               '47 % of test users have more', apart=('tokens',)),
     _profiling('F12', 'handles, links and tags help to profile users', beats('char-logistic', 'char-logistic | stripped'),
-               'Conclusions', "the authors' assumption")]
+               'Conclusions', "the authors' assumption", apart=('tokens',))]
 
 # %% ../../nbs/influencer/09_claims.ipynb #9ad41619
 _LOST = [
     Claim('F10', 'the submitted LoRA system loses to character n-grams', 'interest',
-          beats('char-logistic', 'decoder LoRA', 'test'), 'official board', '.5295 against .517', apart=('pretrained',)),
+          beats('char-logistic', 'decoder LoRA', 'test'), 'official board', '.5295 against .517',
+          apart=('pretrained', 'tokens')),
     Claim('F10', 'the submitted LoRA system loses to character n-grams', 'intent',
-          beats('char-logistic', 'encoder LoRA', 'test'), 'official board', '.602 against .526', apart=('pretrained',))]
+          beats('char-logistic', 'encoder LoRA', 'test'), 'official board', '.602 against .526',
+          apart=('pretrained', 'tokens'))]
 
 # %% ../../nbs/influencer/09_claims.ipynb #c1a1a012
 _COUNTED = 'a count of the corpus and no score: the page of the data holds it against the files; '

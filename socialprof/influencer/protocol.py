@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['COPIES', 'Fits', 'BY_POST', 'AUGMENTED', 'COPIES_USED', 'STACKS', 'METHODS', 'follows_instructions', 'TextViews',
            'seen_posts', 'empty_posts', 'encoded', 'Views', 'post_frame', 'posts_of', 'copies_of', 'stripping',
-           'frozen_budget', 'columns_of', 'fit_baseline', 'baseline', 'Voting', 'ReshapeWork', 'fit_strategies',
-           'fit_by_post', 'fit_augmented', 'strategy_budget', 'strategy', 'tuned_budget', 'fit_tuned', 'tuned',
-           'fit_methods']
+           'frozen_budget', 'columns_of', 'fit_baseline', 'baseline_budget', 'baseline', 'Voting', 'ReshapeWork',
+           'fit_strategies', 'fit_by_post', 'fit_augmented', 'strategy_budget', 'strategy', 'tuned_budget', 'fit_tuned',
+           'tuned', 'fit_methods']
 
 # %% ../../nbs/influencer/05_protocol.ipynb #9bd503a6
 from collections.abc import Callable, Sequence
@@ -187,10 +187,20 @@ def fit_baseline(views: Views, cell: Cell, row: Baseline) -> Model:
     return views.fitted[key]
 
 # %% ../../nbs/influencer/05_protocol.ipynb #f7f121f2
+def baseline_budget(
+    views: TextViews,
+    row: Baseline,
+) -> dict:
+    "The budget of a baseline; one that counts words or characters reads as many tokens as the longest text has words."
+    if row.inputs.startswith('vectors'): return frozen_budget(views)
+    if row.budget.get('pretrained') is not False: return row.budget
+    return row.budget | dict(tokens=max(len(text.split()) for text in views.texts))
+
+# %% ../../nbs/influencer/05_protocol.ipynb #f7f121f3
 def baseline(row: Baseline) -> Method:
     "A baseline as a method."
     def fit(views, cell, work): return fit_baseline(views, cell, row)
-    def budget(views, work): return frozen_budget(views) if row.inputs.startswith('vectors') else row.budget
+    def budget(views, work): return baseline_budget(views, row)
     return Method(row.name, row.inputs, fit, f'{row.note}; {row.source}', budget=budget)
 
 # %% ../../nbs/influencer/05_protocol.ipynb #dea27a7d
@@ -200,6 +210,8 @@ class Voting:
     model: object
     views: Views
     how: str = 'mean'  # or 'majority'
+    @property
+    def classes_(self) -> np.ndarray: return self.model.classes_
     def predict_proba(self, users: np.ndarray) -> np.ndarray:
         "[users, C] from the rows of the users in the frame."
         vectors, owners = posts_of(self.views, users)
@@ -247,7 +259,7 @@ def fit_by_post(methods: Sequence[Method], views: Views, cells: Sequence[Cell], 
     rows = [(model, np.flatnonzero(np.isin(owners, cell.train))) for _, cell, model in jobs]
     fit_many(vectors, _labels(views, owners), rows, views.definitions)
     how = getattr(work, 'vote', 'mean')
-    def scored(model): return Model(lambda users: class_columns(Voting(model, views, how), users))
+    def scored(model): return Model(lambda users: columns_of(Voting(model, views, how), users))
     return [(method, cell, scored(model)) for method, cell, model in jobs]
 
 # %% ../../nbs/influencer/05_protocol.ipynb #5ac70003
