@@ -45,12 +45,14 @@ def average_precision(positive: np.ndarray, negative: np.ndarray, weights: np.nd
 
 # %% ../../nbs/lab/00a_curves.ipynb #5bf366b6
 def trapezoid(positive: np.ndarray, negative: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    "Area under straight lines between the points of the precision-recall curve; NaN without positives."
+    "Area under straight lines between the points of the precision-recall curve; NaN without both, as `average_precision`."
     drawn = (positive @ weights.T)[::-1]
     hits = drawn.cumsum(0)
-    precision = ratio(hits, hits + (negative @ weights.T)[::-1].cumsum(0), 1.)
+    above = hits + (negative @ weights.T)[::-1].cumsum(0)
+    precision = ratio(hits, above, 1.)
     before = np.vstack([np.ones_like(precision[:1]), precision[:-1]])
-    return ratio(np.einsum('kb,kb->b', drawn, (precision + before) / 2), drawn.sum(0), np.nan)
+    mean = ratio(np.einsum('kb,kb->b', drawn, (precision + before) / 2), drawn.sum(0), np.nan)
+    return np.where(above[-1:].sum(0) > drawn.sum(0), mean, np.nan)
 
 # %% ../../nbs/lab/00a_curves.ipynb #0bd80f5e
 def steps_of(

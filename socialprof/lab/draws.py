@@ -85,6 +85,7 @@ class Resampled:
         self._rows = {key: _without_empty(part) for key, part in groups}
         self._scores = {}        # (method, split) → metric → Scored
         self._misfits = {}
+        self._fits = {}
 
     def rows(self, method: str = '', split: str = '') -> pd.DataFrame:
         "The predictions of a method on a split; an empty table if there are none."
@@ -93,6 +94,15 @@ class Resampled:
     def pairs(self) -> Collection[tuple[str, str]]:
         "The (method, split) pairs that there are."
         return self._rows.keys()
+    def fits(self, method: str, split: str) -> int:
+        "How many cells differ in what they predict: a method that draws nothing gives the same with every seed."
+        if (method, split) not in self._fits:
+            rows = self.rows(method, split)
+            columns = [name for name in rows if name in ('unit', 'predicted') or name.startswith(PREFIX)]
+            marks = pd.util.hash_pandas_object(rows[columns].astype(str), index=False)
+            cells = marks.groupby([rows.fold, rows.seed]).agg(lambda part: hash(tuple(part)))
+            self._fits[method, split] = cells.nunique()
+        return self._fits[method, split]
     def misfit(self, metric: str, method: str, split: str) -> str:
         "Why a metric does not fit the predictions of a method on a split; '' if it does."
         key = (metric, method, split)

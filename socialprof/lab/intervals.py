@@ -23,7 +23,7 @@ class Estimate:
     low: float    # 2.5 % bound; NaN with a single unit
     high: float   # 97.5 % bound
     n: int        # different units (users, events) behind it
-    cells: int    # (fold, seed) pairs behind it: fitted models
+    cells: int    # fitted models behind it: (fold, seed) pairs that differ
     rows: int     # rows behind it, those of one seed
     def __str__(self) -> str:
         rows = f' units, {self.rows:,} rows' if self.rows != self.n else ''
@@ -94,7 +94,7 @@ def estimates_of(
     rows = resampled.rows(method, split)
     n = rows.unit.nunique()
     scored = resampled.scores(metrics, method, split)
-    sizes = dict(n=n, cells=rows.groupby(['fold', 'seed']).ngroups, rows=len(rows) // max(1, rows.seed.nunique()))
+    sizes = dict(n=n, cells=resampled.fits(method, split), rows=len(rows) // max(1, rows.seed.nunique()))
     spreads = {name: spread([Part(one.plain, one.drawn, n)]) for name, one in scored.items()}
     return {name: Estimate(one.value, *_bounds(one, level), **sizes) for name, one in spreads.items()}
 
@@ -143,7 +143,7 @@ class Gap:
     p: float         # two-sided
     smallest: float  # the gap that a test at 5 % would find four times out of five
     n: int           # units: users, events
-    cells: int       # fitted models a side
+    cells: int       # folds and seeds that both sides have
     error: float     # standard error
     degrees: float   # of freedom, for Student's t
 
@@ -151,7 +151,7 @@ class Gap:
     def test(self) -> str:
         "What the interval is about."
         if self.cells < 2: return 'units drawn, one fit a side'
-        return f'units drawn, {self.cells} fits a side'
+        return f'units drawn, {self.cells} folds and seeds'
     def p_against(self, null: float) -> float:
         "Two-sided p that the gap is another number than `null`."
         if not self.error: return float(self.value == null)
@@ -164,7 +164,7 @@ class Gap:
 def gap_of(
     one: Spread,
     n: int,      # units
-    cells: int,  # fitted models a side
+    cells: int,  # folds and seeds
 ) -> Gap:
     "A gap with a symmetric interval, NaN with a single unit."
     gap = Gap(one.value, np.nan, np.nan, np.nan, np.nan, n, cells, one.error, one.degrees)

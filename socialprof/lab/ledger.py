@@ -302,7 +302,7 @@ def readable(
     columns = {
         'claim': rows.claim, 'verdict': rows.verdict, 'text': rows.text, 'task': rows.task,
         'gap [95 %]': [*map(_interval, rows.itertuples())], 'p': rows.p.map(_share), 'q': rows.q.map(_share),
-        'units': units, 'fits': fits, 'metric': rows.metric, 'reason': rows.reason}
+        'units': units, 'folds and seeds': fits, 'metric': rows.metric, 'reason': rows.reason}
     told = {} if is_simulated(table) else in_print(table).drop(columns=['claim', 'text', 'task', 'where'], errors='ignore')
     return _shown(pd.DataFrame(columns | dict(told)), ('gap [95 %]', 'reason'))
 

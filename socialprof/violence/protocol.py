@@ -120,18 +120,18 @@ def batch_rows(
     scores: np.ndarray,  # [n, L] of the rows of cell.test
     cut: float = .5,     # yes is above it
 ) -> pd.DataFrame:
-    "Rows of `| batches`, one a batch, which `stands_for` so many posts; what differs within it becomes 'und' or ''."
+    "Rows of `| batches`, one a batch; what differs within it becomes 'und' or ''."
     batch = batches_of(views, cell.test)
     inside = np.flatnonzero(batch >= 0)
     posts = cell.test[inside]
     batch = batch[inside]
-    _, first, sizes = np.unique(batch, return_index=True, return_counts=True)
+    _, first = np.unique(batch, return_index=True)
     columns = label_columns(views.task.labels, aggregate(scores[inside], batch)[first], cut=cut)
     rows = rows_of(f'{name} | batches', replace(cell, test=posts[first]), views, columns)
     for column, mixed in (('language', 'und'), ('country', '')):
         kinds = pd.Series(getattr(views, column)[posts]).groupby(batch).nunique().to_numpy()
         rows[column] = np.where(kinds > 1, mixed, rows[column])
-    return rows.assign(y=codes(aggregate(views.y[posts], batch)[first] > .5), stands_for=sizes)
+    return rows.assign(y=codes(aggregate(views.y[posts], batch)[first] > .5))
 
 # %% ../../nbs/violence/05_protocol.ipynb #ae9c8cfb
 VARIANTS = ('thresholds', 'nested', 'batches')
