@@ -73,6 +73,8 @@ def test_predict_writes_a_checked_submission(socialprof, folder, tmp_path):
     (['data', 'get', 'nobody'], 2, 'there are: influencer'),
     (['report', '--profile', 'fast'], 2, 'quick, standard, paper'),
     (['predict', 'nowhere', 'nowhere', 'out.json'], 1, 'model.json'),
+    (['worlds', '--set', 'wrlds=1'], 2, 'it has: worlds, sizes, planted'),
+    (['worlds', '--set', 'worlds=many'], 2, 'worlds expects int'),
     (['runn'], 2, 'No such command')])
 def test_wrong_words(socialprof, words, code, told):
     done = socialprof(*words)
