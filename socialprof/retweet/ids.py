@@ -188,7 +188,8 @@ def route(
 ) -> Route:
     "Which of the three ways it is: ids as they are, ids mapped through two vocabularies, or a small network from scratch."
     encoder, source = str(encoder), str(source)
-    if encoder == SCRATCH: return Route(SCRATCH, f'The tweet tower is a small network trained from scratch on the ids of {_short(source)}.')
+    if encoder == SCRATCH:
+        return Route(SCRATCH, f'The tweet tower is a small network trained from scratch on the ids of {_short(source)}.')
     same = f'{_short(encoder)} reads the ids as they are'
     if encoder == source: return Route('own', same + ': they are of its own vocabulary.')
     known = source_tokenizer(source, vocabulary)
