@@ -493,7 +493,7 @@ def make_trainer(settings, model, tokenizer, rows, loss, folder, keep, precision
 # %% ../../nbs/learn/01a_trainer.ipynb #1a954fad
 @contextmanager
 def set_aside():
-    "All objects that are there are set aside from garbage collection: the Trainer collects after each fit, and looks at each."
+    "Garbage collection leaves alone what is there already: the Trainer collects after each fit, object by object."
     gc.freeze()
     try: yield
     finally: gc.unfreeze()

@@ -186,9 +186,10 @@ def route(
     source: str = MBERT,     # the model whose ids these are
     vocabulary: str = '',    # its vocabulary, if it does not lie where models lie
 ) -> Route:
-    "Which of the three ways it is: ids as they are, ids mapped through two vocabularies, or a small network from scratch."
+    "Which of the three ways it is: ids as they are, mapped through two vocabularies, or a small network from scratch."
     encoder, source = str(encoder), str(source)
-    if encoder == SCRATCH: return Route(SCRATCH, f'The tweet tower is a small network trained from scratch on the ids of {_short(source)}.')
+    if encoder == SCRATCH:
+        return Route(SCRATCH, f'The tweet tower is a small network trained from scratch on the ids of {_short(source)}.')
     same = f'{_short(encoder)} reads the ids as they are'
     if encoder == source: return Route('own', same + ': they are of its own vocabulary.')
     known = source_tokenizer(source, vocabulary)

@@ -227,7 +227,7 @@ def fit_named(views: Views, cell: Cell, work: Work, name: str) -> Model:
 
 # %% ../../nbs/retweet/08_protocol.ipynb #5111128f
 def budget_of(views: Views, work: Work, name: str) -> dict:
-    "What a network is given: ids that it reads of a post, passes over the rows, and whether its encoder was pretrained."
+    "What a network is given: ids read of a post, passes over the rows, and whether its encoder was pretrained."
     settings = {key: value for key, value in NETWORKS_BY_NAME[name][0].items() if key not in ('last', 'encoded')}
     towers = work.network(settings, 0)
     if towers.parts == 'user': return dict(epochs=towers.epochs)
@@ -238,7 +238,8 @@ def budget_of(views: Views, work: Work, name: str) -> dict:
 # %% ../../nbs/retweet/08_protocol.ipynb #d68b3fb5
 def network(name: str) -> Method:
     "The method of a network."
-    return Method(name, 'rows', partial(fit_named, name=name), NETWORKS_BY_NAME[name][1], budget=partial(budget_of, name=name))
+    note = NETWORKS_BY_NAME[name][1]
+    return Method(name, 'rows', partial(fit_named, name=name), note, budget=partial(budget_of, name=name))
 
 TOWERS = partial(budget_of, name='two towers')
 COMPOSED = (
@@ -274,7 +275,8 @@ MORE = {  # name → (what adds columns, its budget, note)
     'boost leaky': (leaky, None, 'all, and counts over the labels of the rows that are scored: must not be done')}
 
 # %% ../../nbs/retweet/08_protocol.ipynb #88fb955f
-_PLAIN = [Method(name, 'frame', partial(fit_boosted, **options), note) for name, (options, note) in TREES_BY_NAME.items()]
+_PLAIN = [Method(name, 'frame', partial(fit_boosted, **options), note)
+          for name, (options, note) in TREES_BY_NAME.items()]
 _MORE = [Method(name, 'frame', partial(fit_boosted, more=more, groups=ALL), note, budget=budget)
          for name, (more, budget, note) in MORE.items()]
 BOOSTED_METHODS = [*_PLAIN, *_MORE]

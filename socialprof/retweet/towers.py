@@ -142,7 +142,8 @@ class CnnEncoder(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         "[n, length] → [n, hidden]"
-        vectors = F.pad(self.drop(self.embedding(input_ids)).transpose(1, 2), (0, max(WINDOWS) - 1))   # short posts, too
+        # behind every post, the longest too, each filter sees nothing once: its largest value depends on no other post
+        vectors = F.pad(self.drop(self.embedding(input_ids)).transpose(1, 2), (0, max(WINDOWS)))
         values = [F.relu(filters(vectors)).amax(2) for filters in self.filters]
         return self.drop(torch.cat(values, 1))
 
