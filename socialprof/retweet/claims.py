@@ -22,7 +22,7 @@ the same without target encodings, 65|13.95/.1231 21.98/.4425 10.33/.0418 24.44/
 the same 77|19.49/.1784 31.06/.5535 13.88/.0614 29.77/.8118|time|boost all|
 grouped by reader, 73|16.10/.1419 24.30/.4695 11.44/.0483 26.17/.7892|reader|boost all|
 with the other targets' predictions, 81|21.20/.1980 33.43/.5800 15.33/.0703 32.54/.8279|post|boost stacked targets|
-with similarities of frozen BERT vectors and crossed encodings, 115|22.00/.2103 35.18/.6020 15.84/.0789 34.24/.8372|post||20 million rows; compared vectors
+with similarities of frozen BERT vectors and crossed encodings, 115|22.00/.2103 35.18/.6020 15.84/.0789 34.24/.8372|post||20 million rows
 label-dependent counts, 89|26.30/.2852 39.84/.6517 48.76/.2898 32.52/.8282|post|boost leaky|the leak: counts over labels of the rows that are scored'''
 _LOGGED_ROWS = 148_075_238
 
