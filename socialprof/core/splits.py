@@ -157,10 +157,8 @@ def cell_of(
         chosen = capped(chosen, most, seed)
     parts = dict(training=train, test=test) | (dict(validation=chosen) if validation else {})
     check_parts(parts, f'{source.split.name} split, fold {fold}')
-    # a test part that every seed shares keeps its rows under a cap, too: then seeds differ in the fit alone
-    fixed = split_is_fixed(source.split)
-    return Cell(
-        fold, seed, source.split.name, capped(train, train_rows, seed), capped(test, test_rows, 0 if fixed else seed), chosen)
+    test = capped(test, test_rows, 0 if split_is_fixed(source.split) else seed)
+    return Cell(fold, seed, source.split.name, capped(train, train_rows, seed), test, chosen)
 
 # %% ../../nbs/core/04a_splits.ipynb #0e78e39d
 TEST = -1  # the number of the fold that is a corpus's own test set

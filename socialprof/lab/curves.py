@@ -45,7 +45,7 @@ def average_precision(positive: np.ndarray, negative: np.ndarray, weights: np.nd
 
 # %% ../../nbs/lab/00a_curves.ipynb #5bf366b6
 def trapezoid(positive: np.ndarray, negative: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    "Area under straight lines between the points of the precision-recall curve; NaN without both, as `average_precision`."
+    "Area under straight lines between the points of the precision-recall curve; NaN without both kinds."
     drawn = (positive @ weights.T)[::-1]
     hits = drawn.cumsum(0)
     above = hits + (negative @ weights.T)[::-1].cumsum(0)

@@ -454,7 +454,7 @@ def _lead(resampled: Resampled, order: pd.DataFrame, other: str, metric: str) ->
     text = metric_of(metric).text
     where = 'is ahead of' if gap.value > 0 else 'on the same folds and seeds is not ahead of'
     interval = f'{text(gap.value, "+")} [{text(gap.low, "+")}, {text(gap.high, "+")}]'
-    picked = f'; the best of {len(order)} was picked afterwards, and the interval allows for that' if len(order) > 2 else ''
+    picked = f'; picked as the best of {len(order)}, which the interval allows for' if len(order) > 2 else ''
     if gap.low > 0: luck = 'more than luck'
     else: luck = f'not more than luck: a gap of {text((gap.high - gap.low) / 2)} would have been needed'
     if gap.cells < 2: luck += '. This is about these two fitted models: another seed was not tried'

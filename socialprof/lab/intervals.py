@@ -74,7 +74,8 @@ def spread(parts: Sequence[Part]) -> Spread:
     "The value of a sum over splits, with its error from units and from fits."
     value = sum(part.value for part in parts)
     n = min(part.n for part in parts)
-    if n < 2 or all(np.isnan(part.drawn['unit']).all() for part in parts): return Spread(value, np.nan, 1., np.array([]))
+    nothing = all(np.isnan(part.drawn['unit']).all() for part in parts)
+    if n < 2 or nothing: return Spread(value, np.nan, 1., np.array([]))
     units, means = _unit_variance(parts, n)
     fits = [part.fit_variance() for part in parts]
     whole = units + sum(fits)
@@ -149,9 +150,7 @@ class Gap:
 
     @property
     def test(self) -> str:
-        "What the interval is about."
-        if self.cells < 2: return 'units drawn, one fit a side'
-        return f'units drawn, {self.cells} folds and seeds'
+        return f'units drawn, {self.cells} folds and seeds' if self.cells > 1 else 'units drawn, one fit a side'
     def p_against(self, null: float) -> float:
         "Two-sided p that the gap is another number than `null`."
         if not self.error: return float(self.value == null)
@@ -253,4 +252,5 @@ def widened(gap: Gap, factor: float) -> Gap:
     if np.isnan(gap.error): return gap
     wide = replace(gap, error=gap.error * factor)
     half = factor * (gap.high - gap.low) / 2
-    return replace(wide, low=gap.value - half, high=gap.value + half, p=wide.p_against(0.), smallest=gap.smallest * factor)
+    p = wide.p_against(0.)
+    return replace(wide, low=gap.value - half, high=gap.value + half, p=p, smallest=gap.smallest * factor)

@@ -118,27 +118,28 @@ def p_of(gap: Gap, minimal: float = 0.) -> float:
 BUDGETS = dict(rows='trained_on', tokens='tokens', epochs='epochs', pretrained='pretrained')  # name → column
 ROWS_APART = 1.25  # training parts of a size within this ratio count as equal: purging near posts takes some
 
-def _given(rows: pd.DataFrame, column: str) -> list:
+def _sizes(rows: pd.DataFrame, column: str) -> list:
     "The different budgets of a method on a split; none where the column says nothing."
     return sorted(rows[column].dropna().unique().tolist()) if column in rows else []
 
+# %% ../../nbs/lab/01_ledger.ipynb #9554a9d3
 def _differ(name: str, budgets: Sequence[list]) -> bool:
     "Are budgets unequal? Rows may differ a little; what says nothing is equal to all."
-    known = [values for values in budgets if values]
-    if len(known) < 2: return False
-    if name != 'rows': return any(values != known[0] for values in known)
-    means = [sum(values) / len(values) for values in known]
+    sizes = [values for values in budgets if values]
+    if len(sizes) < 2: return False
+    if name != 'rows': return any(values != sizes[0] for values in sizes)
+    means = [sum(values) / len(values) for values in sizes]
     return max(means) > ROWS_APART * min(means)
 
 # %% ../../nbs/lab/01_ledger.ipynb #a4dd480d
-def unequal(claim: Claim, known: Resampled) -> str:
+def unequal(claim: Claim, visible: Resampled) -> str:
     "The first budget in which the terms of a claim differ, as a reason; '' if there is none."
     sides = list(dict.fromkeys((method, split) for _, method, split, *_ in claim.terms))
     for name, column in BUDGETS.items():
-        budgets = [_given(known.rows(*side), column) for side in sides]
+        budgets = [_sizes(visible.rows(*side), column) for side in sides]
         if name in claim.apart or not _differ(name, budgets): continue
-        given = {f'{method} on {split}': values for (method, split), values in zip(sides, budgets, strict=True) if values}
-        words = ', '.join(f'{side} {"/".join(f"{value:g}" for value in values)}' for side, values in given.items())
+        pairs = [(f'{method} on {split}', values) for (method, split), values in zip(sides, budgets, strict=True)]
+        words = ', '.join(f'{side} {"/".join(f"{value:g}" for value in values)}' for side, values in pairs if values)
         return f'unequal budgets, {name}: {words}'
     return ''
 
@@ -148,15 +149,17 @@ def missing(claim: Claim, there: Collection[tuple[str, str]]) -> list[str]:
     return sorted({f'{method} on {split}' for _, method, split, *_ in claim.terms if (method, split) not in there})
 
 # %% ../../nbs/lab/01_ledger.ipynb #75004b39
-def _not_computable(claim: Claim, known: Resampled, hidden: Collection[tuple[str, str]]) -> tuple[str, str]:
+_HIDDEN = 'the labels are hidden: hand in a submission'
+
+def _not_computable(claim: Claim, visible: Resampled, unlabelled: Collection[tuple[str, str]]) -> tuple[str, str]:
     "A verdict and its reason where a claim cannot be computed from these predictions; two empty strings where it can."
     if claim.incomparable: return 'not comparable', claim.incomparable
-    lacking = missing(claim, known.pairs)
-    if lacking and not missing(claim, {*known.pairs, *hidden}): return 'not comparable', 'the labels are hidden: hand in a submission'
+    lacking = missing(claim, visible.pairs)
+    if lacking and not missing(claim, {*visible.pairs, *unlabelled}): return 'not comparable', _HIDDEN
     if lacking: return 'not run', 'no predictions of ' + ', '.join(lacking)
     for _, method, split, *own in claim.terms:
-        if problem := known.misfit(own[0] if own else claim.metric, method, split): return 'not comparable', problem
-    if reason := unequal(claim, known): return 'not comparable', reason
+        if problem := visible.misfit(own[0] if own else claim.metric, method, split): return 'not comparable', problem
+    if reason := unequal(claim, visible): return 'not comparable', reason
     return '', ''
 
 # %% ../../nbs/lab/01_ledger.ipynb #5930e95d
@@ -168,15 +171,18 @@ def _row(claim: Claim) -> dict:
     return about | dict(metric=metrics_told(claim)) | empty | dict(test='')
 
 # %% ../../nbs/lab/01_ledger.ipynb #f3a37113
+_SIDES = {
+    'holds': "the claim's side is ahead", 'reversed': "the claim's side is behind",
+    'too close to call': 'they are not told apart'}
+
 def reason_of(decision: str, gap: Gap, claim: Claim, several: bool) -> str:
     "What a reader must know beside a verdict."
     if gap.error == 0: return 'the two never differ here'
     text = first_of(metrics_told(claim)).text
     if not several:
-        sides = {'holds': "the claim's side is ahead", 'reversed': "the claim's side is behind", 'too close to call': 'they are not told apart'}
-        return f'of these fitted models, {sides[decision]}; another seed was not tried'
+        return f'of these fitted models, {_SIDES[decision]}; another seed was not tried'
     if decision != 'too close to call': return ''
-    return f'a gap of {text(claim.minimal + gap.smallest)} could have been seen'
+    return f'a gap of {text(claim.minimal + gap.smallest, "+")} or more would have shown'
 
 # %% ../../nbs/lab/01_ledger.ipynb #b550f6ce
 _NOTHING_DRAWN = 'nothing to draw from: a single unit, or a label that all rows have or none'
@@ -204,10 +210,10 @@ def verdict(
     "What the predictions say about a claim, and why."
     for name in metrics_in(claim): metric_of(name)  # a misspelt metric is a mistake of the claim
     table = predictions[predictions.task == claim.task]
-    known = resampled or Resampled(table.dropna(subset='y'))
-    hidden = table.loc[table.y.isna(), ['method', 'split']].drop_duplicates().itertuples(index=False, name=None)
-    refusal, reason = _not_computable(claim, known, set(hidden))
-    return _row(claim) | dict(verdict=refusal, reason=reason) if refusal else _computed(claim, known)
+    visible = resampled or Resampled(table.dropna(subset='y'))
+    unlabelled = table.loc[table.y.isna(), ['method', 'split']].drop_duplicates().itertuples(index=False, name=None)
+    refusal, reason = _not_computable(claim, visible, set(unlabelled))
+    return _row(claim) | dict(verdict=refusal, reason=reason) if refusal else _computed(claim, visible)
 
 # %% ../../nbs/lab/01_ledger.ipynb #aab1797c
 def evidence(
@@ -237,7 +243,7 @@ def printed_gap(claim: Claim, numbers: Sequence[Number]) -> float | None:
 
 # %% ../../nbs/lab/01_ledger.ipynb #44827471
 def with_q(rows: pd.DataFrame) -> pd.DataFrame:
-    "A ledger with q: the share of false verdicts to be expected among all with a p as small (Benjamini and Hochberg 1995)."
+    "A ledger with q: the share of false verdicts among all with a p as small (Benjamini and Hochberg 1995)."
     tested = rows.verdict.isin(TESTED)
     q = pd.Series(float('nan'), rows.index)
     if tested.any(): q[tested] = false_discovery_control(rows.p[tested].astype(float))
@@ -252,9 +258,8 @@ def ledger(
     drawn: dict[str, Resampled] | None = None,  # task → predictions with known truth; None: made here
 ) -> pd.DataFrame:
     "One row a claim: what was printed, whether that bears it out, what was measured, the verdict and the evidence."
-    known = predictions.dropna(subset='y')
     # each score is drawn once for all claims of a task
-    drawn = drawn or {task: Resampled(known[known.task == task]) for task in {claim.task for claim in claims}}
+    drawn = drawn or {task: Resampled(rows) for task, rows in predictions.dropna(subset='y').groupby('task')}
     rows = [verdict(claim, predictions, drawn.get(claim.task)) for claim in claims]
     gaps = [printed_gap(claim, numbers) for claim in claims]
     table = with_q(pd.DataFrame(rows)).assign(evidence=evidence(source))
@@ -268,10 +273,16 @@ def _interval(row) -> str:
     gap, low, high = (text(value, '+') for value in (row.gap, row.low, row.high))
     return f'{gap} [{low}, {high}]'
 
+# %% ../../nbs/lab/01_ledger.ipynb #f9a751b6
 def _share(value: float | None) -> str:
     "A p or q for the eye."
     if pd.isna(value): return ''
     return '< .001' if value < .001 else f'{value:.3f}'.removeprefix('0')
+
+# %% ../../nbs/lab/01_ledger.ipynb #a1c023ef
+def _count(value: float | None) -> str:
+    "A number of units or fits for the eye."
+    return '' if pd.isna(value) else f'{value:.0f}'
 
 # %% ../../nbs/lab/01_ledger.ipynb #c6530dfa
 def _shown(everything: pd.DataFrame, always: Sequence[str]) -> pd.DataFrame:
@@ -279,6 +290,7 @@ def _shown(everything: pd.DataFrame, always: Sequence[str]) -> pd.DataFrame:
     keep = [name in always or (column != '').any() for name, column in everything.items()]
     return everything.loc[:, keep]
 
+# %% ../../nbs/lab/01_ledger.ipynb #7817866c
 def _decided_first(table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values('verdict', key=lambda verdicts: verdicts.map(VERDICTS.index), kind='stable')
 
@@ -288,9 +300,8 @@ def in_print(
 ) -> pd.DataFrame:
     "What the source says of each claim, for the eye."
     rows = _decided_first(table)
-    columns = {'claim': rows.claim, 'text': rows.text, 'task': rows.task, 'where': rows['where'], 'printed': rows.printed,
-               'logged': rows.logged, 'true in print': rows.in_print}
-    return _shown(pd.DataFrame(columns), ('claim', 'text', 'task'))
+    names = ['claim', 'text', 'task', 'where', 'printed', 'logged', 'in_print']
+    return _shown(rows[names].rename(columns=dict(in_print='true in print')), ('claim', 'text', 'task'))
 
 # %% ../../nbs/lab/01_ledger.ipynb #8ca2ec26
 def readable(
@@ -298,25 +309,28 @@ def readable(
 ) -> pd.DataFrame:
     "The ledger for the eye, decided claims first; on simulated data without what was printed, see `in_print`."
     rows = _decided_first(table)
-    units, fits = (['' if pd.isna(n) else f'{n:.0f}' for n in column] for column in (rows.n, rows.cells))
     columns = {
         'claim': rows.claim, 'verdict': rows.verdict, 'text': rows.text, 'task': rows.task,
         'gap [95 %]': [*map(_interval, rows.itertuples())], 'p': rows.p.map(_share), 'q': rows.q.map(_share),
-        'units': units, 'folds and seeds': fits, 'metric': rows.metric, 'reason': rows.reason}
-    told = {} if is_simulated(table) else in_print(table).drop(columns=['claim', 'text', 'task', 'where'], errors='ignore')
-    return _shown(pd.DataFrame(columns | dict(told)), ('gap [95 %]', 'reason'))
+        'units': rows.n.map(_count), 'folds and seeds': rows.cells.map(_count), 'metric': rows.metric,
+        'reason': rows.reason}
+    printed = pd.DataFrame() if is_simulated(table) else in_print(table)
+    more = {name: column for name, column in printed.items() if name not in ('claim', 'text', 'task', 'where')}
+    return _shown(pd.DataFrame(columns | more), ('gap [95 %]', 'reason'))
 
 # %% ../../nbs/lab/01_ledger.ipynb #4a97af78
 def luck(
     table: pd.DataFrame,  # a ledger
 ) -> str:
-    "What chance does among many claims, in a sentence or two."
+    "What chance does among many claims, in two sentences."
     tested = table[table.verdict.isin(TESTED)]
-    decided = tested.verdict.isin(DECIDED).sum()
     if not len(tested): return ''
+    decided = tested.verdict.isin(DECIDED).sum()
+    chance = .05 * len(tested)
     few = (tested.q <= .05).sum()
-    return (f'{len(tested)} claims were tested at 5 % each, and {decided} decided; if none of them had any effect, luck would decide about '
-            f'{.05 * len(tested):.0f}. {few} stay decided when their number is allowed for (q of .05 or less, Benjamini and Hochberg).')
+    sentence = f'{len(tested)} claims were tested at 5 % each, and {decided} decided'
+    return (f'{sentence}; luck alone would decide about {chance:.0f}. '
+            f'{few} stay decided when the number of claims is allowed for (q of .05 or less).')
 
 # %% ../../nbs/lab/01_ledger.ipynb #7aa2f0ea
 def beside(
@@ -331,10 +345,10 @@ def beside(
     both = printed.merge(scores[[*keys, 'value', 'low', 'high', 'n', 'rows', 'cells']], how='left', on=keys)
     return both.assign(evidence=evidence(source))
 
-def apart(
-    both: pd.DataFrame,  # from `beside`
+# %% ../../nbs/lab/01_ledger.ipynb #70a00974
+def apart(both: pd.DataFrame,  # from `beside`
 ) -> pd.DataFrame:
-    "The same figures, printed ones and ours in rows of their own: what is simulated never stands beside what was printed."
+    "The same figures, printed ones and ours in rows of their own, for simulated data."
     printed = both.assign(**dict.fromkeys(('value', 'low', 'high', 'n', 'rows', 'cells')))
     ours = both.assign(**dict.fromkeys(('printed', 'printed_n'))).assign(table='', paper_method='', remark='')
     ours = ours.drop_duplicates(['task', 'method', 'split', 'metric'])

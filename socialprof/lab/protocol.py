@@ -42,7 +42,7 @@ class Views:
 
     y: ClassVar      # [n] the class of each row; or 0/1 [n, L] in the order of the task's labels
     units: ClassVar  # [n] what is drawn together in intervals: the user, the event, the reader of each row
-    crossed = None   # [n] a second thing that rows share, which is drawn, too: the post beside the reader; None: nothing
+    crossed = None   # [n] a second thing that rows share and that is drawn, too: the post beside the reader
 
     def of(self, inputs: str, rows: np.ndarray) -> np.ndarray | list[str]:
         "The rows of a view by its name; texts as a list, as estimators take them."
@@ -73,7 +73,7 @@ class Method:
     fit: Callable                 # (views, cell, work) → Model
     note: str = ''                # what it does, for tables
     stack: Callable | None = None  # (methods, views, cells, work) → [(method, cell, Model)], fitted all at once
-    budget: Callable | None = None  # (views, work) → what it is given: tokens, epochs, pretrained; see lab.ledger.BUDGETS
+    budget: Callable | None = None  # (views, work) → tokens, epochs, pretrained: see lab.ledger.BUDGETS
 
 # %% ../../nbs/lab/00c_protocol.ipynb #fd22a906
 @dataclass(frozen=True)

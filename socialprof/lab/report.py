@@ -256,7 +256,8 @@ def _scores(table: pd.DataFrame) -> str:
     return _SCORES + ''.join(f'<h3>{paper}</h3>{_interactive(part, pageLength=25)}' for paper, part in parts.items())
 
 # %% ../../nbs/lab/04_report.ipynb #6144ad75
-_WIDE = '''body{max-width:100rem} svg{max-width:100%;height:auto} table{font-size:.8rem} .claims td:last-child{min-width:16rem}
+_WIDE = '''body{max-width:100rem}
+svg{max-width:100%;height:auto} table{font-size:.8rem} .claims td:last-child{min-width:16rem}
 .underway{background:#e8f1fb;border-left:6px solid #0b5394;padding:.6rem 1rem}
 progress{display:block;width:100%;max-width:40rem;margin:.4rem 0}'''
 

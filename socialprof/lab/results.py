@@ -16,7 +16,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 import ast, json, platform, re, resource, subprocess, sys
 import pandas as pd
-from ..core.config import fingerprint, folder_fingerprint, notebooks_dir, package_dir, read_json, reports_dir, workspace
+from ..core.config import (fingerprint, folder_fingerprint, notebooks_dir, package_dir, read_json, reports_dir,
+                                    workspace)
 from ..core.formats import one_of
 from ..core.models import MissingWeights, find
 from ..core.splits import Split
@@ -145,7 +146,8 @@ def checked(
 # %% ../../nbs/lab/00h_results.ipynb #0b69f6d4
 # parameters that say where a result goes and what is kept beside it, not what it is
 _PLACE = {'reports', 'profile', 'save_model'}
-FILES = ('case',)  # parameters that name a file: its content counts, and its name stands in the name of the result
+# parameters that name a file: its content counts, and its name stands in the name of the result
+FILES = ('case',)
 
 # %% ../../nbs/lab/00h_results.ipynb #2d2eff42
 def run_key(

@@ -32,12 +32,11 @@ class PaperResults:
         results = load_results(self.run.path.parent.parent)
         self.results = [result for result in results if result.get('task')]   # summaries have none
         self._claims = paper_module(self.run.paper, 'claims')
+        self.summary: Summary = self._claims.SUMMARY
         self.splits = splits_of(self.run.paper)
     def having(self, status: str) -> list[dict]:
         "The runs of a status: 'done', 'failed' or 'stale'."
         return [result for result in self.results if result['status'] == status]
-    @property
-    def summary(self) -> Summary: return self._claims.SUMMARY
     @cached_property
     def whole(self) -> pd.DataFrame: return load_predictions(self.having('done'))
     @cached_property
@@ -45,8 +44,6 @@ class PaperResults:
     @cached_property
     def drawn(self) -> dict[str, Resampled]:   # task → scores that are drawn once for all that is asked of them
         return {task: Resampled(part) for task, part in self.predictions.groupby('task', sort=False)}
-    @property
-    def simulated(self) -> bool: return self.run.simulated
     @cached_property
     def numbers(self) -> list[Number]: return self._claims.numbers_on(set(self.whole.method))
 
@@ -107,12 +104,14 @@ def claims_table(self: PaperResults):
     "Every claim that was looked at, the decided ones first."
     return readable(self.ledger[self.ledger.verdict != 'not run']).style.hide()
 
+PaperResults.claims_table = claims_table
+
+# %% ../../nbs/lab/03d_summary.ipynb #68b600e9
 def sayings(self: PaperResults):
     "What the sources say of each claim; nothing where it stands beside the verdicts."
     if not is_simulated(self.ledger): return Markdown('It stands in the table above.')
     return in_print(self.ledger[self.ledger.verdict != 'not run']).style.hide()
 
-PaperResults.claims_table = claims_table
 PaperResults.sayings = sayings
 
 # %% ../../nbs/lab/03d_summary.ipynb #06a1c709
@@ -144,7 +143,7 @@ def answered(self: PaperResults) -> pd.DataFrame:
     if not len(scores): return pd.DataFrame()
     both = beside(self.numbers, scores, self.run.source)
     both = both[(both.method != '') & both.value.notna()]
-    return apart(both) if self.simulated else both
+    return apart(both) if self.run.simulated else both
 
 PaperResults.answered = cached_property(answered)
 PaperResults.answered.__set_name__(PaperResults, 'answered')
@@ -158,11 +157,12 @@ def _numbers(rows: pd.DataFrame, names: list[str]):
     whole = {name: '{:,.0f}' for name in ('printed_n', 'n', 'rows', 'cells') if name in names}
     return rows[names].style.hide().format(precision=3, na_rep='').format(whole, na_rep='')
 
+# %% ../../nbs/lab/03d_summary.ipynb #2bd986e8
 def numbers_table(self: PaperResults) -> None:
     "Printed numbers and ours: two tables where ours are simulated, one where they are not."
     rows = self.answered
     if not len(rows): display(Markdown('Nothing here answers a printed figure.'))
-    elif not self.simulated: display(_numbers(rows, [*_PRINTED[:-1], 'method', *_OURS[4:], 'remark']))
+    elif not self.run.simulated: display(_numbers(rows, [*_PRINTED[:-1], 'method', *_OURS[4:], 'remark']))
     else:
         display(Markdown('**Printed**, on data that are not here:'), _numbers(rows[rows.printed.notna()], _PRINTED))
         display(Markdown('**Simulated**, the methods that answer them:'), _numbers(rows[rows.value.notna()], _OURS))
@@ -180,7 +180,7 @@ def plain(self: PaperResults) -> pd.DataFrame:
 # %% ../../nbs/lab/03d_summary.ipynb #dbd810ca
 def printed_of(self: PaperResults, task: str, metric: str) -> dict[tuple[str, str], float]:
     "(method, split) → the printed number of a task and metric that the method answers; nothing on simulated data."
-    if self.simulated or not len(self.answered): return {}
+    if self.run.simulated or not len(self.answered): return {}
     rows = self.answered[(self.answered.task == task) & (self.answered.metric == metric)]
     return {(row.method, row.split): row.printed for row in rows.itertuples()}
 
@@ -194,8 +194,9 @@ def ranking(self: PaperResults, task: str) -> pd.DataFrame:
     metric = self.summary.metric or main_metric(rows[rows.task == task])
     return figures.ranking(self.drawn[task], metric, methods)
 
+# %% ../../nbs/lab/03d_summary.ipynb #4b96682a
 def every_split(self: PaperResults) -> None:
-    "Every method on every split, a figure a task; with the printed numbers of the same metric where ours are of real data."
+    "Every method on every split, a figure a task; on real data with the printed numbers of the same metric."
     for task, part in plain(self).groupby('task', sort=False):
         ranked = ranking(self, task)
         metric = ranked.metric.iloc[0]
@@ -211,7 +212,8 @@ def readings(self: PaperResults) -> None:
     for task in plain(self).task.unique():
         ranked = ranking(self, task)
         for split in ranked.split.unique():
-            sentences = figures.reading(self.drawn[task], self.summary.floor, ranked.metric.iloc[0], self.splits, split, ranked.method.unique())
+            options = dict(splits=self.splits, split=split, methods=ranked.method.unique())
+            sentences = figures.reading(self.drawn[task], self.summary.floor, ranked.metric.iloc[0], **options)
             display(Markdown(f'**{task}, {split}.** {sentences}'))
 
 PaperResults.readings = readings
