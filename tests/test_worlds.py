@@ -1,0 +1,36 @@
+"""Verdicts and intervals in worlds whose truth is known: few worlds, wide bounds; `socialprof worlds --full` takes many."""
+import numpy as np
+import pytest
+from scipy.stats import binom
+from socialprof.lab import worlds
+from socialprof.lab.intervals import contrast
+from socialprof.lab.ledger import DECIDED
+
+WORLDS = 20
+
+
+@pytest.mark.parametrize('name', worlds.DESIGNS)
+def test_equal_methods_are_seldom_told_apart_and_intervals_cover(name):
+    "No more verdicts than 5 % give with luck of one in a thousand; the interval of a score covers the mean of all worlds."
+    table = worlds.worlds(worlds.DESIGNS[name], 200, range(WORLDS))
+    decided = table[['again verdict', 'right verdict']].isin(DECIDED).to_numpy().sum()
+    covered = ((table.low <= table.score.mean()) & (table.score.mean() <= table.high)).sum()
+    assert decided <= binom.ppf(.999, 2 * WORLDS, .05) and covered >= binom.ppf(.001, WORLDS, .92)
+    assert (table.low < table.high).all() and table.score.nunique() == WORLDS
+
+
+@pytest.mark.parametrize('name', ['one test set, 3 seeds', 'four folds, 2 seeds'])
+def test_an_effect_as_large_as_the_ledger_calls_visible_is_found(name):
+    found = worlds.power(worlds.DESIGNS[name], 200, range(10))
+    assert found['gap'] >= found['stated'] and float(found['found'].partition('%')[0]) >= 50
+
+
+def test_a_test_that_knows_only_one_fit_is_wrong_more_often():
+    "What several fits are for: with one fit a side, drawn units alone call the same tree with another random state different."
+    design = worlds.DESIGNS['one test set, 3 seeds']
+    wrong = []
+    for seed in range(40):
+        rows = worlds.predictions_of(design, 800, seed)
+        gap = contrast(rows[rows.seed == 0], [(1., 'left', 'official'), (-1., 'again', 'official')], design.metric)
+        wrong.append(abs(gap.value) > 1.96 * gap.error)
+    assert np.mean(wrong) > .15
