@@ -466,7 +466,8 @@ def _best(best: pd.Series, metric: str) -> str:
     one = metric_of(metric)
     size = f'n={best.n} units' + (f' with {best["rows"]:,} rows' if best['rows'] != best.n else '')
     interval = f'{one.text(best.value)} [{one.text(best.low)}, {one.text(best.high)}]'
-    return f'Best is *{best.method}* with {one.title} {interval}, {size}, {best.cells} fitted models.'
+    fits = f'{best.cells} fitted model' + ('s' if best.cells > 1 else '')
+    return f'Best is *{best.method}* with {one.title} {interval}, {size}, {fits}.'
 
 # %% ../../nbs/lab/03a_figures.ipynb #7c246f95
 def _warnings(predictions: pd.DataFrame, best: pd.Series, splits: Mapping[str, Split] | None) -> list[str]:
