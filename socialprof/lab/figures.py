@@ -106,9 +106,10 @@ def forest(
     many = len(rows) > 30
     names = _claim_names(rows)
     parts = [part for _, part in rows.groupby(rows.metric.map(lambda names: first_of(names).scale))] or [rows]
-    lines = [line for name in names for line in name.splitlines()]
-    width = 4.5 + .07 * max(map(len, lines), default=0)
-    height = 1 + (.2 if many else .3) * max(len(rows), .8 * len(lines)) + .6 * (len(parts) - 1)
+    lines = [name.splitlines() for name in names]
+    width = 4.5 + .07 * max((len(line) for name in lines for line in name), default=0)
+    each = max(.2 if many else .3, .14 * max(map(len, lines), default=1))   # inches
+    height = 1 + each * len(rows) + .6 * (len(parts) - 1)
     ratios = [len(part) + 1 for part in parts]
     figure, axes = _axes(width, height, 1, len(parts), squeeze=False, height_ratios=ratios)
     for axis, part in zip(axes[:, 0], parts, strict=True): _forest_panel(axis, part, names[part.index].tolist(), many)
@@ -464,7 +465,7 @@ def _lead(resampled: Resampled, order: pd.DataFrame, other: str, metric: str) ->
 def _best(best: pd.Series, metric: str) -> str:
     "A sentence on the best method: a row of `ranking`."
     one = metric_of(metric)
-    size = f'n={best.n} units' + (f' with {best["rows"]:,} rows' if best['rows'] != best.n else '')
+    size = f'{best.n} units' + (f', {best["rows"]:,} rows a fit' if best['rows'] != best.n else '')
     interval = f'{one.text(best.value)} [{one.text(best.low)}, {one.text(best.high)}]'
     fits = f'{best.cells} fitted model' + ('s' if best.cells > 1 else '')
     return f'Best is *{best.method}* with {one.title} {interval}, {size}, {fits}.'
@@ -476,7 +477,7 @@ def _warnings(predictions: pd.DataFrame, best: pd.Series, splits: Mapping[str, S
     if best.n < 10: sentences.append(f'Intervals from {best.n} units are narrower than they should be.')
     folded = bool(splits) and best.split in splits and splits[best.split].folded
     if folded and predictions.fold.nunique() == 1:
-        sentences.append('This is one fold: the page of the paper puts all folds together.')
+        sentences.append('Only one fold was run.')
     return sentences
 
 # %% ../../nbs/lab/03a_figures.ipynb #adc56e7b

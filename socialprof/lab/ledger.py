@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['VERDICTS', 'DECIDED', 'TESTED', 'BUDGETS', 'ROWS_APART', 'Number', 'Claim', 'Summary', 'beats', 'drops_less',
-           'metrics_in', 'metrics_told', 'first_of', 'decide', 'p_of', 'unequal', 'missing', 'reason_of', 'verdict',
-           'evidence', 'is_simulated', 'printed_gap', 'with_q', 'ledger', 'in_print', 'readable', 'luck', 'beside',
-           'apart']
+           'metrics_in', 'metrics_told', 'first_of', 'decide', 'p_of', 'unequal', 'missing', 'reason_of', 'untrained',
+           'verdict', 'evidence', 'is_simulated', 'printed_gap', 'with_q', 'ledger', 'in_print', 'readable', 'luck',
+           'beside', 'apart']
 
 # %% ../../nbs/lab/01_ledger.ipynb #0c02e5c1
 from collections.abc import Collection, Sequence
@@ -59,7 +59,8 @@ class Summary:
     task: str = ''              # the task that figures and readings are about; '': all
     variants_apart: bool = True  # are methods with a bar in their names left out of figures?
     pairs: bool = False         # is every method held against the best?
-    draw_printed: bool = False  # are printed numbers drawn beside ours?
+    draw_printed: bool = False  # are printed numbers drawn beside ours, if ours are of real data?
+    no_rivals: tuple[str, ...] = ()  # methods that are not ranked: a leak that shows a ceiling
 
 # %% ../../nbs/lab/01_ledger.ipynb #9aa09b53
 def beats(
@@ -176,13 +177,22 @@ _SIDES = {
     'too close to call': 'they are not told apart'}
 
 def reason_of(decision: str, gap: Gap, claim: Claim, several: bool) -> str:
-    "What a reader must know beside a verdict."
-    if gap.error == 0: return 'the two never differ here'
+    "What a reader must know beside a verdict: the margin that a claim asks for, and what would have shown."
     text = first_of(metrics_told(claim)).text
-    if not several:
-        return f'of these fitted models, {_SIDES[decision]}; another seed was not tried'
-    if decision != 'too close to call': return ''
-    return f'a gap of {text(claim.minimal + gap.smallest, "+")} or more would have shown'
+    parts = [f'asks for a gap above {text(claim.minimal, "+")}'] if claim.minimal else []
+    if gap.error == 0: parts.append('the two never differ here')
+    elif not several: parts.append(f'of these fitted models, {_SIDES[decision]}; another seed was not tried')
+    elif decision == 'too close to call':
+        parts.append(f'a gap of {text(claim.minimal + gap.smallest, "+")} or more would have shown')
+    return '; '.join(parts)
+
+# %% ../../nbs/lab/01_ledger.ipynb #e7547fb4
+def untrained(claim: Claim, resampled: Resampled) -> str:
+    "A note where a claim is about methods that read texts and no pretrained model was there; '' elsewhere."
+    rows = [resampled.rows(method, split) for _, method, split, *_ in claim.terms]
+    readers = [part for part in rows if 'tokens' in part and part.tokens.notna().any()]
+    if not any('pretrained' in part and (part.pretrained == False).any() for part in readers): return ''  # noqa: E712
+    return 'no pretrained model: a small network, trained from scratch, stands for it'
 
 # %% ../../nbs/lab/01_ledger.ipynb #b550f6ce
 _NOTHING_DRAWN = 'nothing to draw from: a single unit, or a label that all rows have or none'
@@ -196,7 +206,7 @@ def _computed(claim: Claim, resampled: Resampled) -> dict:
     if gap.low != gap.low: return row | dict(verdict='not comparable', reason=_NOTHING_DRAWN)
     decision = decide(gap, claim.minimal)
     several = gap.cells > 1
-    reason = reason_of(decision, gap, claim, several)
+    reason = '; '.join(filter(None, [reason_of(decision, gap, claim, several), untrained(claim, resampled)]))
     figures = vars(gap) | dict(gap=gap.value, p=p_of(gap, claim.minimal), test=gap.test)
     figures.pop('value')
     return row | figures | dict(verdict=decision if several else 'one fit', reason=reason)
@@ -301,7 +311,7 @@ def in_print(
     "What the source says of each claim, for the eye."
     rows = _decided_first(table)
     names = ['claim', 'text', 'task', 'where', 'printed', 'logged', 'in_print']
-    return _shown(rows[names].rename(columns=dict(in_print='true in print')), ('claim', 'text', 'task'))
+    return _shown(rows[names].rename(columns=dict(in_print='true in print or log')), ('claim', 'text', 'task'))
 
 # %% ../../nbs/lab/01_ledger.ipynb #8ca2ec26
 def readable(

@@ -172,8 +172,7 @@ Scores.by_group = by_group
 def probabilities(self: Scores) -> None:
     "The best method's probabilities beside observed shares, and their calibration error."
     bins, error = breakdown.calibration(self.main[self.main.method == self.best])
-    display(
-        Markdown(f'Expected calibration error {error:.3f} over all labels of *{self.best}*.'), figures.reliability(bins)
-    )
+    about = f'over all labels of *{self.best}*, the rows of all fits together'
+    display(Markdown(f'Expected calibration error {error:.3f} {about}.'), figures.reliability(bins))
 
 Scores.probabilities = probabilities

@@ -281,7 +281,8 @@ CLAIMS = [claim for group in GROUPS.values() for claim in group]
 # %% ../../nbs/retweet/09_claims.ipynb #6f73b29c
 SUMMARY = Summary('Can BERT be tuned to predict retweets? Two towers on the rows of the RecSys Challenge 2020.',
                   'The printed figures come from 120 to 148 million rows, ours from few.', metric='rce:retweet',
-                  floor='tweet only', task='retweet')
+                  floor='tweet only', task='retweet',
+                  no_rivals=('boost leaky',))
 
 # %% ../../nbs/retweet/09_claims.ipynb #015c91fa
 def numbers_on(
