@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PaperResults', 'paper_ledger', 'counts', 'verdicts', 'by_group', 'forest', 'claims_table', 'sayings', 'waiting',
            'measured', 'answered', 'numbers_table', 'plain', 'printed_of', 'ranking', 'every_split', 'readings',
-           'given_to', 'budgets', 'against_best', 'finish']
+           'budgets', 'against_best', 'finish']
 
 # %% ../../nbs/lab/03d_summary.ipynb #ddfbed9a
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from IPython.display import Markdown, display
 from . import figures
 from .draws import Resampled
 from .intervals import contrast, estimates_of, picked_factor, widened
-from .ledger import (TESTED, VERDICTS, Claim, Number, Summary, apart, beside, evidence, in_print,
+from .ledger import (BUDGETS, TESTED, VERDICTS, Claim, Number, Summary, apart, beside, evidence, in_print,
                                    is_simulated, ledger, luck, readable)
 from .metrics import guess_of, main_metric, misfit
 from .results import load_predictions, load_results, paper_module, splits_of
@@ -217,22 +217,16 @@ def readings(self: PaperResults) -> None:
 
 PaperResults.readings = readings
 
-# %% ../../nbs/lab/03d_summary.ipynb #ec138cfe
-def given_to(result: dict) -> list[dict]:
-    "What the methods of a run were given, as far as it is recorded: model, epochs, tokens, rows."
-    facts = [fact for fact in result.get('facts', []) if 'method' in fact and 'model' in fact]
-    names = ('method', 'model', 'epochs', 'max_length', 'trained_on')
-    if facts: return [{name: fact.get(name) for name in names} for fact in facts]
-    parameters = result['parameters']
-    sizes = dict(epochs=parameters.get('epochs'), max_length=parameters.get('max_length') or 'all it can')
-    return [dict(method=result['notebook'].split('/')[1], model=model, **sizes) for model in result['models']]
-
 # %% ../../nbs/lab/03d_summary.ipynb #b7ecf3ac
 def budgets(self: PaperResults):
-    "What each method was given, one row for each difference."
-    rows = [dict(task=result['task']) | row for result in self.having('done') for row in given_to(result)]
-    if not rows: return Markdown('No run recorded a model.')
-    return pd.DataFrame(rows).drop_duplicates().style.hide().format(na_rep='')
+    "What each method was given: training rows (mean over fits), tokens of a text, epochs, pretrained weights."
+    columns = [column for column in BUDGETS.values() if column in self.predictions]
+    if not columns: return Markdown('No run says what its methods were given.')
+    rows = self.predictions.drop_duplicates(['task', 'method', 'split', 'fold', 'seed'])
+    means = {column: 'mean' if column == 'trained_on' else 'first' for column in columns}
+    table = rows.groupby(['task', 'method'], sort=False).agg(means).reset_index().rename(columns=dict(trained_on='rows'))
+    whole = {column: '{:,.0f}' for column in ('rows', 'tokens', 'epochs') if column in table}
+    return table.style.hide().format(whole, na_rep='')
 
 PaperResults.budgets = budgets
 

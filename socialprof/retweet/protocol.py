@@ -201,7 +201,7 @@ def out_of_fold(
 WIDE = dict(combine='both', match=True, straight=True)
 SCRATCH = dict(parts='tweet', encoder='scratch', encoder_rate=None)  # also where BERT is pretrained
 NETWORKS_BY_NAME = {  # name → (settings, note)
-    'tweet only': (dict(parts='tweet'), 'BERT on the post alone, by its [CLS]'),
+    'tweet only': (dict(parts='tweet'), 'the tweet tower on the post alone, by its [CLS]'),
     'tweet only, mean': (dict(parts='tweet', pooling='mean'), 'the same by the mean of all ids'),
     'tweet only, LSTM': (SCRATCH | dict(small='lstm'), 'an LSTM on the post alone'),
     'tweet only, CNN': (SCRATCH | dict(small='cnn'), 'a CNN on the post alone'),
