@@ -224,7 +224,8 @@ def budgets(self: PaperResults):
     if not columns: return Markdown('No run says what its methods were given.')
     rows = self.predictions.drop_duplicates(['task', 'method', 'split', 'fold', 'seed'])
     means = {column: 'mean' if column == 'trained_on' else 'first' for column in columns}
-    table = rows.groupby(['task', 'method'], sort=False).agg(means).reset_index().rename(columns=dict(trained_on='rows'))
+    table = rows.groupby(['task', 'method'], sort=False).agg(means).reset_index()
+    table = table.rename(columns=dict(trained_on='rows'))
     whole = {column: '{:,.0f}' for column in ('rows', 'tokens', 'epochs') if column in table}
     return table.style.hide().format(whole, na_rep='')
 
