@@ -15,7 +15,7 @@ from socialprof.lab.report import results_table, scores_of
 from socialprof.lab.results import load_predictions, load_results
 from socialprof.lab.run import Run
 
-# estimates of A (value, low, high) and gaps of A and B (value, low, high, p, smallest) of the tables below, from the code before
+# scores of A and gaps of A and B in the tables below, computed before there were five kinds
 BEFORE = {
     'classes cv macro_f1': 0.7675624003861977,
     'classes cv accuracy': 0.7708333333333334,
