@@ -22,6 +22,8 @@ def test_simulated_files_pass_the_check(socialprof, folder):
     assert sorted(path.name for path in folder.iterdir()) == ['test_text.json', 'test_truth.json', 'train_text.json', 'train_truth.json']
     done = socialprof('data', 'check', 'influencer/intent', folder)
     assert done.returncode == 0 and '32 train users' in done.stdout and '12 test users' in done.stdout
+    whole = socialprof('data', 'check', 'influencer', folder)
+    assert whole.returncode == 1 and 'write influencer/intent' in whole.stderr
 
 
 def test_simulation_is_the_same_each_time_and_never_overwrites(socialprof, folder, tmp_path):

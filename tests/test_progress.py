@@ -12,7 +12,7 @@ log = ''
 variant = ''
 reports = \'\''''
 CLAIM = dict(claim='T1', text='toys teach', task='profiling', where='', printed='', logged='', verdict='holds', reason='', metric='macro_f1',
-             gap=.1, low=.05, high=.2, p=.01, smallest=.05, n=40, cells=1, test='t', value=None, evidence='simulated', in_print='')
+             gap=.1, low=.05, high=.2, p=.01, q=.01, smallest=.05, n=40, cells=4, test='t', value=None, evidence='simulated', in_print='')
 READ = f'''from socialprof.lab.run import Run
 run = Run('influencer/run_summary', globals())
 if log: open(log, 'a').write('summary\\n')

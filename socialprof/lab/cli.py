@@ -148,8 +148,8 @@ def run(
         changes = _pairs(change) | _reading(bad_rows)
         runs, summaries = plan(targets or (), profile, source, reports, fold, seed, changes, show_text, save_model)
         for note in _run_notes(runs): typer.echo(f'note: {note}', err=True)
-        if dry_run: return _show_plan(runs, summaries)
         engine_named(engine)
+        if dry_run: return _show_plan(runs, summaries)
         outcome = _outcome(runs, summaries, workers, engine, force, quiet)
     _show_outcome(outcome, runs, force)
 
@@ -195,15 +195,18 @@ def get(paper: str):
 
 # %% ../../nbs/lab/05_cli.ipynb #03c23fed
 def _tasks(module, paper: str, folder: Path) -> list[str]:
-    "The tasks that a folder has files for; FileNotFoundError says for each task why it has none."
+    "The tasks that a folder has files for; FileNotFoundError says for each task why it has none, or which one it is."
     tasks = module.tasks_in(folder)
     if tasks: return tasks
     reasons = []
+    fitting = []
     for name in module.TASKS:
         try: module.read(folder, name)
-        except (ValueError, OSError) as problem: reasons.append(f'{name}: {str(problem).splitlines()[-1]}')
-    names = ', '.join(module.TASKS)
-    raise FileNotFoundError('\n'.join([f'{folder}: no folder of {paper} for any of {names}; name the task: {paper}/TASK', *reasons]))
+        except (ValueError, OSError) as problem: reasons.append(f'{name}: {str(problem).splitlines()[0]}')
+        else: fitting.append(f'{paper}/{name}')
+    if fitting: raise FileNotFoundError(f'{folder}: holds the files of one task; write {" or ".join(fitting)} in place of {paper}')
+    lines = [f'{folder}: no folder of {paper}; name the task: {paper}/TASK', *reasons]
+    raise FileNotFoundError('\n'.join(lines))
 
 # %% ../../nbs/lab/05_cli.ipynb #03c23fec
 @data_app.command()
