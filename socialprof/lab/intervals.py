@@ -245,8 +245,9 @@ def picked_factor(
     methods: Sequence[str],  # among which the best was picked
     split: str,
     metric: str,
-) -> float:  # 1 for two methods; the square root of the sum of their variances is not touched
+) -> float:  # 1 for one or two methods
     "How many times wider an interval of 95 % must be, so that it covers the gaps of all pairs of methods at once."
+    if len(methods) < 3: return 1.
     drawn = [resampled.scores([metric], name, split)[metric].drawn['unit'] for name in methods]
     means = np.array([defined_mean(values, 0) for values in drawn])
     pairs = [(i, j) for i in range(len(means)) for j in range(i)]
