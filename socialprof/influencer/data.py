@@ -119,8 +119,15 @@ COLUMNS = ['user', 'texts', 'ids', 'label', 'split']
 def _frame(user, texts, ids, label, split) -> pd.DataFrame:
     "The frame of this module from its columns, with the same types wherever it came from."
     held = lambda values: pd.Series(list(values), dtype=object)
-    return pd.DataFrame(dict(user=pd.Series(list(user), dtype='str'), texts=held(texts), ids=held(ids), label=held(label),
-                             split=pd.Series(split, index=range(len(user)), dtype='str')))
+    return pd.DataFrame(
+        dict(
+            user=pd.Series(list(user), dtype='str'),
+            texts=held(texts),
+            ids=held(ids),
+            label=held(label),
+            split=pd.Series(split, index=range(len(user)), dtype='str'),
+        )
+    )
 
 # %% ../../nbs/influencer/00_data.ipynb #b79ae1c5
 def profiles(
@@ -225,7 +232,8 @@ def _add_user(users: Users, number: int, record: dict, raw: bytes, before: dict[
     users.texts[user] = texts
     users.ids[user] = _ids(record)
     users.lines[user] = number
-    if not all(text.strip() for text in texts): reading.note('users with empty texts among others', users.path, [number])
+    if not all(text.strip() for text in texts):
+        reading.note('users with empty texts among others', users.path, [number])
     if users.ids[user] is None and IDS in record:
         reading.note(f'users whose {shown(IDS)} do not fit their texts; nothing uses them', users.path, [number])
 
@@ -517,7 +525,7 @@ def write(
 
 # %% ../../nbs/influencer/00_data.ipynb #f36abd4a
 MEANS = (2.9, 5., 5.8, 7.2, 8.1)  # posts of a training user by class, counted in the official files
-MOST, SPREAD = 10, 3.             # posts of a training user at most; the beta-binomial's a + b, for a flat middle as published
+MOST, SPREAD = 10, 3.0  # posts of a training user at most; the beta-binomial's a + b, for a flat middle as published
 TEST_QUANTILES = ((0, .5, .53, .74, 1), (1, 9.5, 11, 80, 101))  # posts of a test user, from the official files
 
 def _even(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -615,7 +623,11 @@ def tasks_in(
 ) -> list[str]:
     "The tasks that have a folder of their own in a source; none where the files lie in the source itself, and the task must be named."
     folders = {name: {name, task.key} for name, task in TASKS.items()}
-    return [name for name, there in folders.items() if any(file_of(Path(source) / folder, FILES[0]).is_file() for folder in there)]
+    return [
+        name
+        for name, there in folders.items()
+        if any(file_of(Path(source) / folder, FILES[0]).is_file() for folder in there)
+    ]
 
 # %% ../../nbs/influencer/00_data.ipynb #745d4ecd
 def source_info(

@@ -27,7 +27,9 @@ def save_model(
 ) -> Path:
     "Write a classifier and its card; no pickle. The folder can be moved to another machine."
     inputs = METHODS[one_of('method', method, METHODS)].inputs
-    reading = dict(inputs=inputs, encoder=views.model, prompt=views.prompt, max_posts=views.max_posts, max_length=views.max_length)
+    reading = dict(
+        inputs=inputs, encoder=views.model, prompt=views.prompt, max_posts=views.max_posts, max_length=views.max_length
+    )
     rules = views.rules and vars(views.rules)
     return save_card(folder, model, 'influencer', method, **reading, rules=rules, task=vars(views.task))
 
@@ -74,9 +76,9 @@ def _output_of(output: Path, source: Path, task: Task, evaluated: bool) -> Path:
 
 # %% ../../nbs/influencer/06_predict.ipynb #40119021
 def predict_file(
-    model: str | Path,         # a folder that `save_model` wrote
-    source: str | Path,        # a folder of PAN files, or test_text.json; without test users its training users are labelled
-    output: str | Path,        # the submission, which must not be there yet; if a folder, subtaskN.json in it
+    model: str | Path,  # a folder that `save_model` wrote
+    source: str | Path,  # a folder of PAN files, or test_text.json; without test users its training users are labelled
+    output: str | Path,  # the submission, which must not be there yet; if a folder, subtaskN.json in it
     bad_rows: str = 'refuse',  # or 'set-aside': lines that cannot be used are kept apart, and counted
 ) -> str:
     "Label users and write a checked submission; returns what was done in a sentence."

@@ -45,14 +45,19 @@ def enter(
 
 # %% ../../nbs/influencer/01_reshape.ipynb #70a41d44
 def first_parameters(
-    rank: int,                 # r, directions that come in
-    dim: int,                  # directions that go out
-    hidden: int,               # width of the MLP, 0 = linear
+    rank: int,  # r, directions that come in
+    dim: int,  # directions that go out
+    hidden: int,  # width of the MLP, 0 = linear
     rng: np.random.Generator,  # draws the MLP's inner weights
-) -> dict[str, np.ndarray]:    # weight [r, dim]; for an MLP also inner [r, hidden], bias [1, hidden], outer [hidden, dim]
+) -> dict[str, np.ndarray]:  # weight [r, dim]; for an MLP also inner [r, hidden], bias [1, hidden], outer [hidden, dim]
     "Parameters with which the transformation is the identity on the leading `dim` directions."
     parameters = dict(weight=np.eye(rank, dim))
-    if hidden: parameters |= dict(inner=rng.normal(0, np.sqrt(2 / hidden), (rank, hidden)), bias=np.zeros((1, hidden)), outer=np.zeros((hidden, dim)))
+    if hidden:
+        parameters |= dict(
+            inner=rng.normal(0, np.sqrt(2 / hidden), (rank, hidden)),
+            bias=np.zeros((1, hidden)),
+            outer=np.zeros((hidden, dim)),
+        )
     return parameters
 
 # %% ../../nbs/influencer/01_reshape.ipynb #2c8e33b5
@@ -90,10 +95,14 @@ def stack_losses(
     "Mean triplet loss of the anchors that have both partners, or mean contrastive loss of all mined pairs."
     (positive, has_positive), (negative, has_negative) = mined
     plus, minus = rows_at(vectors, positive), rows_at(vectors, negative)
-    if settings.loss == 'triplet': return triplet_loss(vectors, plus, minus, settings.margin, anchors & has_positive & has_negative)
+    if settings.loss == 'triplet':
+        return triplet_loss(vectors, plus, minus, settings.margin, anchors & has_positive & has_negative)
     parts, counts = [], []
     for partners, mask, same in ((plus, anchors & has_positive, True), (minus, anchors & has_negative, False)):
-        parts.append(contrastive_loss(vectors, partners, torch.full_like(mask, same), settings.margin, mask, settings.form) * mask.sum(-1))
+        parts.append(
+            contrastive_loss(vectors, partners, torch.full_like(mask, same), settings.margin, mask, settings.form)
+            * mask.sum(-1)
+        )
         counts.append(mask.sum(-1))
     return sum(parts) / sum(counts).clamp_min(1)
 
@@ -248,7 +257,10 @@ def _train_stack(tasks: list[dict]) -> None:
     names = tasks[0]['parameters']
     parameters = {name: _padded([task['parameters'][name] for task in tasks]) for name in names}
     def draw(): return _padded([task['rng'].random((2, len(task['labels']))) for task in tasks]).transpose(0, 1)
-    items, anchors, prototypes = (_padded([task[name] for task in tasks]) for name in ('items', 'anchors', 'prototypes'))
+
+    items, anchors, prototypes = (
+        _padded([task[name] for task in tasks]) for name in ('items', 'anchors', 'prototypes')
+    )
     labels = _padded([task['labels'] for task in tasks], fill=-1)
     curve = train(items, labels, anchors, prototypes, parameters, draw, tasks[0]['estimator'])
     for i, task in enumerate(tasks): _finish(task, {name: value[i] for name, value in parameters.items()}, curve[:, i])
@@ -276,7 +288,8 @@ def _check_definitions(definitions, jobs, classes: np.ndarray, width: int) -> np
     expected = f'one vector a class: {len(classes)} rows in the order {classes.tolist()}, {width} columns'
     if definitions is None: raise ValueError(f'definitions: prototypes={wanted[0]!r} expects {expected}; found None')
     definitions = check_array(definitions, dtype=np.float64, input_name='definitions')
-    if definitions.shape != (len(classes), width): raise ValueError(f'definitions: expected {expected}; found {definitions.shape}')
+    if definitions.shape != (len(classes), width):
+        raise ValueError(f'definitions: expected {expected}; found {definitions.shape}')
     return definitions
 
 # %% ../../nbs/influencer/01_reshape.ipynb #c0056af5
@@ -290,7 +303,9 @@ def fit_many(
     X, (classes, codes) = check_array(X, dtype=np.float64), np.unique(y, return_inverse=True)
     if len(codes) != len(X): raise ValueError(f'y: expected {len(X)} labels, one a row of X; found {len(codes)}')
     if len({id(estimator) for estimator, _ in jobs}) < len(jobs):
-        raise ValueError('jobs: expected an estimator of its own for each job, found one twice; make copies with sklearn.base.clone')
+        raise ValueError(
+            'jobs: expected an estimator of its own for each job, found one twice; make copies with sklearn.base.clone'
+        )
     for estimator, _ in jobs: check_settings(estimator.get_params())
     definitions = _check_definitions(definitions, jobs, classes, X.shape[1])
     tasks, spaces = [], {}

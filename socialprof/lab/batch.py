@@ -113,9 +113,11 @@ def _check_request(profile: str, source: str) -> str:
     "The source as an absolute path, or 'simulated'; UsageError for what cannot be asked."
     asked_name('profile', profile, PROFILES)
     if source == SIMULATED:
-        if profile == 'paper': raise UsageError("profile 'paper' takes the papers' own models and needs real data: --source FOLDER")
+        if profile == 'paper':
+            raise UsageError("profile 'paper' takes the papers' own models and needs real data: --source FOLDER")
         return source
-    if Path(source).is_file(): raise UsageError(f'{source}: expected a folder, found a file; name the folder that it lies in')
+    if Path(source).is_file():
+        raise UsageError(f'{source}: expected a folder, found a file; name the folder that it lies in')
     if not Path(source).is_dir(): raise UsageError(f'{source}: no such folder')
     return str(Path(source).resolve())
 
@@ -165,7 +167,10 @@ def _check_plan(runs: list[Planned], summaries: list[dict], changes: dict, asked
         where = ', '.join(asked) or 'any paper'
         raise UsageError(f'the grid has no runs for {where} in this profile, on this source and with this fold{there}')
     double = [path for path, count in Counter(run.path for run in runs).items() if count > 1]
-    if double: raise UsageError(f'grids.toml: two runs would write {double[0].name}; give one of them another `part` or `condition`')
+    if double:
+        raise UsageError(
+            f'grids.toml: two runs would write {double[0].name}; give one of them another `part` or `condition`'
+        )
 
 # %% ../../nbs/lab/03_batch.ipynb #bdee8872
 @dataclass
@@ -216,7 +221,9 @@ def _check_sources(plans: list[PaperPlan]) -> None:
 def _check_kept(runs: list[Planned], method: str) -> None:
     "UsageError where the model of a method is to be kept that no run trains."
     if not method or any(run.parameters.get('save_model') for run in runs): return
-    trained = sorted({name for run in runs if 'save_model' in run.parameters for name in listed(run.parameters['methods'])})
+    trained = sorted(
+        {name for run in runs if 'save_model' in run.parameters for name in listed(run.parameters['methods'])}
+    )
     raise UsageError(f'no run in this plan trains {method!r}; it trains: {"; ".join(trained)}')
 
 # %% ../../nbs/lab/03_batch.ipynb #7f5f5719
@@ -309,7 +316,9 @@ def _execute(run: Planned, engine: str, workdir: Path) -> str:
 def _note_failure(run: Planned, error: str) -> None:
     "Write what is known of a failed run beside where its result would be."
     names = {name: run.parameters.get(name) for name in ('task', 'fold', 'seed')}
-    about = dict(paper=run.paper, notebook=run.notebook, source=source_of(run.paper, run.parameters), parameters=run.parameters)
+    about = dict(
+        paper=run.paper, notebook=run.notebook, source=source_of(run.paper, run.parameters), parameters=run.parameters
+    )
     write_json(failed_path(run.path), about | names | dict(status='failed', error=error, results=[]))
 
 # %% ../../nbs/lab/03_batch.ipynb #7f6a95a7

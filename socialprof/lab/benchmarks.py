@@ -35,8 +35,11 @@ def alternating(
             wall, busy = time.perf_counter(), time.process_time()
             call()
             if turn: times[name].append((time.perf_counter() - wall, time.process_time() - busy))
-    table = pd.DataFrame({name: np.median(found, axis=0) for name, found in times.items()}, index=['seconds', 'processor_seconds']).T
-    for column, ratio in (('seconds', 'times'), ('processor_seconds', 'times_processor')): table[ratio] = table[column].iloc[0] / table[column]
+    table = pd.DataFrame(
+        {name: np.median(found, axis=0) for name, found in times.items()}, index=['seconds', 'processor_seconds']
+    ).T
+    for column, ratio in (('seconds', 'times'), ('processor_seconds', 'times_processor')):
+        table[ratio] = table[column].iloc[0] / table[column]
     return table
 
 # %% ../../nbs/lab/06_benchmarks.ipynb #ad0ceab9
@@ -64,10 +67,15 @@ def posts(
     rng = np.random.default_rng(seed)
     if file:
         lines = sorted({line.rstrip('\n').split('\t')[-1] for line in Path(file).open(encoding='utf-8')} - {''})
-        if len(lines) < n: raise ValueError(f'{file}: expected {n} different posts, found {len(lines)}; ask for fewer posts, or name a longer file')
+        if len(lines) < n:
+            raise ValueError(
+                f'{file}: expected {n} different posts, found {len(lines)}; ask for fewer posts, or name a longer file'
+            )
         return [lines[i] for i in rng.choice(len(lines), n, replace=False)]
     words = [topic.split() for topic in TOPICS]
-    return [' '.join(rng.choice(words[i % len(words)], int(np.clip(rng.gamma(4, 5), 3, 60)))) + f' #{i}' for i in range(n)]
+    return [
+        ' '.join(rng.choice(words[i % len(words)], int(np.clip(rng.gamma(4, 5), 3, 60)))) + f' #{i}' for i in range(n)
+    ]
 
 # %% ../../nbs/lab/06_benchmarks.ipynb #774b01f4
 def labelled(
@@ -178,8 +186,15 @@ def storing(
             times.append(time.perf_counter() - started)
             assert found.all() and (vectors[:, 0] == (keys[:, 0] % 997).astype(np.float32)).all()
         blocks = list(space.glob('*.safetensors'))
-        return dict(vectors=n, gb=sum(path.stat().st_size for path in blocks) / 1e9, blocks=len(blocks), seconds_to_write=wrote,
-                    looked_up=looked_up, first_ms=1e3 * times[0], then_ms=1e3 * float(np.median(times[1:])))
+        return dict(
+            vectors=n,
+            gb=sum(path.stat().st_size for path in blocks) / 1e9,
+            blocks=len(blocks),
+            seconds_to_write=wrote,
+            looked_up=looked_up,
+            first_ms=1e3 * times[0],
+            then_ms=1e3 * float(np.median(times[1:])),
+        )
 
 # %% ../../nbs/lab/06_benchmarks.ipynb #c52a545b
 def _plainly(texts, labels, held_out, model, tuning, epochs, seed):
@@ -211,8 +226,12 @@ def _tuned(texts, labels, held_out, model, tuning, epochs, seed, **told):
     from transformers import TrainerCallback
     from socialprof.learn.finetune import FineTuner
     clock, spent = [], TrainerCallback()
-    spent.on_train_begin = spent.on_train_end = lambda *_, **__: clock.append((time.perf_counter(), time.process_time()))
-    tuner = FineTuner(model, tuning=tuning, epochs=epochs, batch_size=8, seed=seed, warmup=0, callbacks=[spent], **told).fit(texts, labels)
+    spent.on_train_begin = spent.on_train_end = lambda *_, **__: clock.append(
+        (time.perf_counter(), time.process_time())
+    )
+    tuner = FineTuner(
+        model, tuning=tuning, epochs=epochs, batch_size=8, seed=seed, warmup=0, callbacks=[spent], **told
+    ).fit(texts, labels)
     wall, busy = np.subtract(clock[1], clock[0]) / epochs
     return wall, busy, f1_score(held_out[1], tuner.predict(held_out[0]), average='macro')
 
@@ -256,7 +275,8 @@ def _check(told: dict):
     "What would otherwise fail in the middle of the notebook."
     from socialprof.learn.finetune import TUNINGS
     for name in ('file', 'labels'):
-        if told[name] and not Path(told[name]).is_file(): raise FileNotFoundError(f'{name}={told[name]}: expected a file with a post a line, found none')
+        if told[name] and not Path(told[name]).is_file():
+            raise FileNotFoundError(f'{name}={told[name]}: expected a file with a post a line, found none')
     for name, known in (('precisions', ('auto', *PRECISIONS)), ('ways', tuple(FASTER)), ('tunings', tuple(TUNINGS))):
         if unknown := [word for word in told[name].split('; ') if word not in known]:
             raise ValueError(f"{name}: expected some of {', '.join(map(repr, known))}, with semicolons between, found {', '.join(map(repr, unknown))}")
@@ -310,4 +330,6 @@ def write_benchmarks(
 def facts() -> pd.Series:
     "The machine, and how busy it is: figures of a busy machine say less."
     load = os.getloadavg()[0] if hasattr(os, 'getloadavg') else np.nan
-    return pd.Series({**host(), 'torch threads': torch.get_num_threads(), 'load in the last minute': round(load, 1)}, name='here')
+    return pd.Series(
+        {**host(), 'torch threads': torch.get_num_threads(), 'load in the last minute': round(load, 1)}, name='here'
+    )

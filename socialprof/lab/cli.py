@@ -161,7 +161,8 @@ def report(profile: Profile = 'quick', reports: Reports = None):
     from socialprof.lab.grids import PROFILES
     from socialprof.lab.report import build
     with _plain_errors():
-        if profile not in (*PROFILES, 'notebook'): raise UsageError(f'no profile {profile!r}; there are: {", ".join(PROFILES)}')
+        if profile not in (*PROFILES, 'notebook'):
+            raise UsageError(f'no profile {profile!r}; there are: {", ".join(PROFILES)}')
         typer.echo(build(profile, reports))
 
 # %% ../../nbs/lab/05_cli.ipynb #77ade08c
@@ -204,7 +205,10 @@ def _tasks(module, paper: str, folder: Path) -> list[str]:
         try: module.read(folder, name)
         except (ValueError, OSError) as problem: reasons.append(f'{name}: {str(problem).splitlines()[0]}')
         else: fitting.append(f'{paper}/{name}')
-    if fitting: raise FileNotFoundError(f'{folder}: holds the files of one task; write {" or ".join(fitting)} in place of {paper}')
+    if fitting:
+        raise FileNotFoundError(
+            f'{folder}: holds the files of one task; write {" or ".join(fitting)} in place of {paper}'
+        )
     lines = [f'{folder}: no folder of {paper}; name the task: {paper}/TASK', *reasons]
     raise FileNotFoundError('\n'.join(lines))
 
@@ -249,7 +253,9 @@ def describe(target: Annotated[str, typer.Argument(help='PAPER/TASK')], source: 
         module, _, task = _data(target)
         for name in [task] if task else [t for t in module.TASKS if t != 'custom']:
             frame, info = module.load(name, source, seed=seed)
-            typer.echo(f'{name} ({source})\n{module.describe(frame, info).to_string(na_rep="", float_format=_figure)}\n')
+            typer.echo(
+                f'{name} ({source})\n{module.describe(frame, info).to_string(na_rep="", float_format=_figure)}\n'
+            )
 
 # %% ../../nbs/lab/05_cli.ipynb #3d164bd2
 @data_app.command()
@@ -281,14 +287,18 @@ def _bytes(text: str) -> int:
     "`'1.5 GB'` → 1500000000."
     from socialprof.lab.batch import UsageError
     number, unit = (text := text.strip().lower()).rstrip('kmgtb '), text[len(text.rstrip('kmgtb ')):].strip()
-    try: return int(float(number) * _UNITS[unit])
-    except (ValueError, KeyError): raise UsageError(f'--size expects bytes, or a number with KB, MB, GB or TB, found {text!r}') from None
+    try:
+        return int(float(number) * _UNITS[unit])
+    except (ValueError, KeyError):
+        raise UsageError(f'--size expects bytes, or a number with KB, MB, GB or TB, found {text!r}') from None
 
 # %% ../../nbs/lab/05_cli.ipynb #98604e18
 @data_app.command()
 def cache(
     days: Annotated[float | None, typer.Option(min=0, help='Delete what was not used for so many days.')] = None,
-    size: Annotated[str | None, typer.Option(help='Delete what was not used for longest until so much is left: 500MB, 2GB.')] = None,
+    size: Annotated[
+        str | None, typer.Option(help='Delete what was not used for longest until so much is left: 500MB, 2GB.')
+    ] = None,
 ):
     "Stored vectors: what there is; --days and --size delete. Nothing but time is lost."
     from socialprof.core.store import evict, stored
@@ -297,7 +307,8 @@ def cache(
             blocks, gone = evict(days, None if size is None else _bytes(size))
             typer.echo(f'deleted {gone / 1e6:.1f} MB of vectors in {blocks} blocks')
         found = stored()
-        if len(found): typer.echo(found.assign(MB=found.pop('bytes') / 1e6).to_string(index=False, float_format='{:.1f}'.format))
+        if len(found):
+            typer.echo(found.assign(MB=found.pop('bytes') / 1e6).to_string(index=False, float_format='{:.1f}'.format))
         typer.echo(f"{int(found.vectors.sum()):,} vectors stored")
 
 # %% ../../nbs/lab/05_cli.ipynb #0fpaper0
@@ -311,7 +322,9 @@ def _predictor(model: Path):
         raise FileNotFoundError(f'{model}: expected a saved model with a model.json, found none; {remedy}')
     card = read_json(path)
     if isinstance(card, dict) and 'paper' in card: return paper_module(card['paper'], 'predict').predict_file
-    raise ValueError(f'{path}: expected the card of a model, which names its paper, found another one; copy the folder again')
+    raise ValueError(
+        f'{path}: expected the card of a model, which names its paper, found another one; copy the folder again'
+    )
 
 # %% ../../nbs/lab/05_cli.ipynb #8b894adc
 @app.command()

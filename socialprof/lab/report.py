@@ -56,8 +56,12 @@ def page(
     from nbconvert import HTMLExporter
     book = nbformat.read(notebook, as_version=4)
     book.cells = [cell for cell in book.cells if 'injected-parameters' not in cell.metadata.get('tags', [])]
-    maker = HTMLExporter(raw_template=_TEMPLATE, embed_images=True, mathjax_url='', require_js_url='', exclude_anchor_links=True)
-    return maker.from_notebook_node(book, resources=dict(page_style=STYLE, home=home, metadata=dict(name=Path(notebook).stem)))[0]
+    maker = HTMLExporter(
+        raw_template=_TEMPLATE, embed_images=True, mathjax_url='', require_js_url='', exclude_anchor_links=True
+    )
+    return maker.from_notebook_node(
+        book, resources=dict(page_style=STYLE, home=home, metadata=dict(name=Path(notebook).stem))
+    )[0]
 
 # %% ../../nbs/lab/04_report.ipynb #b7901ec6
 def write_page(
@@ -110,7 +114,9 @@ def scores_of(table: pd.DataFrame) -> pd.DataFrame:
     "One row a method and split of a paper, one column a metric that the index shows: means over fitted models."
     keys = ['source', 'task', 'split', 'method']
     groups = table.groupby(keys, sort=False)
-    sizes = groups.agg(models=('metric', lambda names: names.value_counts().max()), units=('n', 'mean'), rows=('rows', 'mean'))
+    sizes = groups.agg(
+        models=('metric', lambda names: names.value_counts().max()), units=('n', 'mean'), rows=('rows', 'mean')
+    )
     shown = table[table.metric.map(lambda name: metric_of(name).shown)]
     means = shown.pivot_table('value', keys, 'metric', 'mean', sort=False).round(3)
     order = [name for name in METRICS if name in means]
@@ -163,7 +169,9 @@ document.head.append(script);
 def _script() -> str:
     "What itables needs, once in the page; packed, as it would fill the page's megabyte alone."
     from itables.javascript import generate_init_offline_itables_html
-    with resources.as_file(resources.files('itables') / 'html' / 'dt_bundle.js') as bundle: whole = generate_init_offline_itables_html(bundle)
+
+    with resources.as_file(resources.files('itables') / 'html' / 'dt_bundle.js') as bundle:
+        whole = generate_init_offline_itables_html(bundle)
     code = re.search(r'<script>(.*?)</script>', whole, re.DOTALL)[1]
     return UNPACK.replace('PACKED', b64encode(gzip.compress(code.encode(), 9, mtime=0)).decode())
 
@@ -184,7 +192,11 @@ def _figure(ledger: pd.DataFrame) -> str:
 # %% ../../nbs/lab/04_report.ipynb #27ce1e99
 def _tiles(ledger: pd.DataFrame) -> str:
     counts = ledger.verdict.value_counts()
-    return '<div class="tiles">' + ''.join(f'<div class="tile" style="color:{COLOURS[v]}"><b>{counts.get(v, 0)}</b>{v}</div>' for v in VERDICTS) + '</div>'
+    return (
+        '<div class="tiles">'
+        + ''.join(f'<div class="tile" style="color:{COLOURS[v]}"><b>{counts.get(v, 0)}</b>{v}</div>' for v in VERDICTS)
+        + '</div>'
+    )
 
 # %% ../../nbs/lab/04_report.ipynb #d62a2e44
 _EARLY = '''<p class="failed">More runs are done than when these verdicts were made:
@@ -200,7 +212,9 @@ def _ledger_section(name: tuple[str, str], ledger: pd.DataFrame, early: bool) ->
     "The verdicts on the claims of a paper on one source; early: more runs are done since."
     source, paper = map(escape, name)
     summary = f'<a href="{source}/{paper}/summary/run_summary.html">the page of this paper</a>'
-    about = f'<p>Evidence: <b>{escape(ledger.evidence.iloc[0])}</b> · {summary}</p>{_EARLY if early else ""}{_luck(ledger)}'
+    about = (
+        f'<p>Evidence: <b>{escape(ledger.evidence.iloc[0])}</b> · {summary}</p>{_EARLY if early else ""}{_luck(ledger)}'
+    )
     picture = _figure(ledger) if ledger.gap.notna().any() else ''
     table = _interactive(readable(ledger), preview=True, paging=False)
     return f'<h2>{paper} · {source}</h2>{about}{_tiles(ledger)}{picture}<div class="claims">{table}</div>'

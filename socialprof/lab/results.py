@@ -288,8 +288,11 @@ def score_rows(
 ) -> list[dict]:
     "Every method's scores with intervals, in these metrics; methods whose labels are hidden have none. What is undefined is None, as JSON has no NaN."
     known = predictions.dropna(subset='y')
-    rows = [dict(method=method, split=split, metric=metric, **vars(found))
-            for (method, split), part in known.groupby(['method', 'split'], sort=False) for metric, found in estimates(part, metrics).items()]
+    rows = [
+        dict(method=method, split=split, metric=metric, **vars(found))
+        for (method, split), part in known.groupby(['method', 'split'], sort=False)
+        for metric, found in estimates(part, metrics).items()
+    ]
     return [{name: None if value != value else value for name, value in row.items()} for row in rows]
 
 # %% ../../nbs/lab/00h_results.ipynb #61b44bfa
@@ -308,8 +311,10 @@ def is_current(
     try: found = read_json(path)
     except ValueError: return False, 'its result file is damaged'
     if found.get('key') != key: return False, 'notebook, parameters, data, code or packages changed'
-    if found.get('predictions') and not path.with_name(found['predictions']).exists(): return False, 'its predictions are missing'
-    if changed := [model for model, sha in found.get('models', {}).items() if _weights(model) not in (sha, None)]: return False, f'weights changed: {changed}'
+    if found.get('predictions') and not path.with_name(found['predictions']).exists():
+        return False, 'its predictions are missing'
+    if changed := [model for model, sha in found.get('models', {}).items() if _weights(model) not in (sha, None)]:
+        return False, f'weights changed: {changed}'
     return True, 'done'
 
 # %% ../../nbs/lab/00h_results.ipynb #0cf517d4

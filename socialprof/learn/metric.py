@@ -138,7 +138,9 @@ def nearest_negatives(
     allowed: Tensor | None = None,  # bool [..., n], True = may be picked
 ) -> tuple[Tensor, Tensor]:         # index int64 [..., n] and found bool [..., n]
     "For each anchor the vector of another class with the smallest d²."
-    def mine(rows): return nearest(squared_distances(vectors[..., rows, :], vectors), class_pairs(labels, allowed, rows)[1])
+
+    def mine(rows):
+        return nearest(squared_distances(vectors[..., rows, :], vectors), class_pairs(labels, allowed, rows)[1])
     return _by_rows(mine, labels.shape[-1], labels.numel())
 
 # %% ../../nbs/learn/00_metric.ipynb #fa57e5f0

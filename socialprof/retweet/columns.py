@@ -46,7 +46,7 @@ MEDIA = ('Photo', 'Video', 'GIF')
 TYPES = ('TopLevel', 'Retweet', 'Quote', 'Reply')
 MBERT = 'bert-base-multilingual-cased'                                                # whose token ids the files hold
 VOCABULARY = {MBERT: 119_547, 'sentence-transformers/all-MiniLM-L6-v2': 30_522}      # tokenizer → ids
-CLS, SEP = 101, 102                                                                   # special tokens of both, already in the files
+CLS, SEP = 101, 102  # special tokens of both, already in the files
 
 # %% ../../nbs/retweet/00_columns.ipynb #47af8632
 def _person(who: str, official: str, alias: str) -> tuple[Column, ...]:
@@ -72,14 +72,20 @@ INPUTS = NAMES[:20]                    # what files without labels have
 BY_NAME = {column.name: column for column in COLUMNS}
 
 # %% ../../nbs/retweet/00_columns.ipynb #5be37047
-FOLLOW = {'reader': 'reader_follows_author', 'author': 'author_follows_reader'}  # reading of engagee_follows_engager → what it is called
+FOLLOW = {
+    'reader': 'reader_follows_author',
+    'author': 'author_follows_reader',
+}  # reading of engagee_follows_engager → what it is called
+
 
 def follow_name(
     follow: str = 'reader',  # 'reader': the flag says that the reader follows the author; 'author': that the author follows the reader
 ) -> str:
     "What the follow flag is called in tables and features under a reading."
     if follow in FOLLOW: return FOLLOW[follow]
-    raise ValueError(f'follow: expected one of {", ".join(FOLLOW)}, found {follow!r}; write {near(str(follow), FOLLOW) or "reader"}')
+    raise ValueError(
+        f'follow: expected one of {", ".join(FOLLOW)}, found {follow!r}; write {near(str(follow), FOLLOW) or "reader"}'
+    )
 
 # %% ../../nbs/retweet/00_columns.ipynb #6795f1d2
 def our_name(
@@ -111,7 +117,10 @@ def targets(
 ) -> np.ndarray:                     # int8 [n, L]
     "1 where the reader did it, 0 where not."
     missing = [f'{label}_time' for label in labels if f'{label}_time' not in frame]
-    if missing: raise ValueError(f'expected the columns {", ".join(missing)}, found none: rows of a file with 20 columns have no labels')
+    if missing:
+        raise ValueError(
+            f'expected the columns {", ".join(missing)}, found none: rows of a file with 20 columns have no labels'
+        )
     return frame[[f'{label}_time' for label in labels]].notna().to_numpy(np.int8)
 
 # %% ../../nbs/retweet/00_columns.ipynb #0d6038ce
@@ -136,9 +145,16 @@ def schema(
     metadata: dict[str, str] | None = None, # what the file's key-value metadata are to hold
 ) -> pa.Schema:
     "The Arrow schema of converted files."
-    simple = {pl.String: pa.string(), pl.Int64: pa.int64(), pl.Boolean: pa.bool_(), pl.List(pl.Int32): pa.list_(pa.int32()),
-              pl.List(pl.String): pa.list_(pa.string())}
-    fields = [pa.field(name, simple[kind], nullable=BY_NAME[name].kind == 'label') for name, kind in types(labels).items()]
+    simple = {
+        pl.String: pa.string(),
+        pl.Int64: pa.int64(),
+        pl.Boolean: pa.bool_(),
+        pl.List(pl.Int32): pa.list_(pa.int32()),
+        pl.List(pl.String): pa.list_(pa.string()),
+    }
+    fields = [
+        pa.field(name, simple[kind], nullable=BY_NAME[name].kind == 'label') for name, kind in types(labels).items()
+    ]
     return pa.schema(fields, metadata=metadata)
 
 # %% ../../nbs/retweet/00_columns.ipynb #134d6e93

@@ -34,7 +34,10 @@ def key_of(frame: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
     found = np.zeros(len(frame), np.uint64)
     for column in columns:
         code, names = pd.factorize(frame[column].to_numpy(object))
-        found = found * np.uint64(0x9E3779B97F4A7C15) ^ pd.util.hash_array(np.asarray(names, object).astype(str).astype(object))[code]
+        found = (
+            found * np.uint64(0x9E3779B97F4A7C15)
+            ^ pd.util.hash_array(np.asarray(names, object).astype(str).astype(object))[code]
+        )
     return found.view(np.int64)
 
 # %% ../../nbs/retweet/04_encodings.ipynb #879f2712
@@ -71,7 +74,11 @@ def others_of(
 def _smoothed(positives: np.ndarray, rows: np.ndarray, prior: np.ndarray, smoothing: float) -> np.ndarray:
     "[n, T] from sums [n, T], counts [n] and overall rates [T]; the overall rate where there is nothing else."
     weight = (rows + smoothing)[:, None]
-    return np.where(weight > 0, np.divide(positives + smoothing * prior, weight, where=weight > 0, out=np.zeros(positives.shape)), prior)
+    return np.where(
+        weight > 0,
+        np.divide(positives + smoothing * prior, weight, where=weight > 0, out=np.zeros(positives.shape)),
+        prior,
+    )
 
 # %% ../../nbs/retweet/04_encodings.ipynb #c20ae243
 def out_of_fold(
@@ -83,7 +90,9 @@ def out_of_fold(
     "Each row's smoothed rate among the rows of its key in other folds, around the rate of all rows."
     folds, code = int(fold.max(initial=0)) + 1, np.unique(key, return_inverse=True)[1]
     cell, many = code * folds + fold, (code.max(initial=-1) + 1) * folds
-    sums = np.stack([np.bincount(cell, weights, many) for weights in (np.ones(len(key)), *y.T)], 1).reshape(-1, folds, 1 + y.shape[1])
+    sums = np.stack([np.bincount(cell, weights, many) for weights in (np.ones(len(key)), *y.T)], 1).reshape(
+        -1, folds, 1 + y.shape[1]
+    )
     others = sums.sum(1)[code] - sums[code, fold]
     return _smoothed(others[:, 1:], others[:, 0], y.mean(0), smoothing)
 
@@ -193,11 +202,11 @@ class TargetEncodings(_Encodings):
     "Smoothed rates of all targets by keys. `fit_transform` for training rows; `transform` for new ones."
     def __init__(
         self,
-        keys=tuple(KEYS),   # of KEYS
-        smoothing=20.,      # imagined rows at the overall rate
-        folds=5,            # of training rows
-        together='post',    # what stays in one fold, see `fold_of`; 'time': no folds, what was known in each row's second
-        seed=0,             # of the folds
+        keys=tuple(KEYS),  # of KEYS
+        smoothing=20.0,  # imagined rows at the overall rate
+        folds=5,  # of training rows
+        together='post',  # what stays in one fold, see `fold_of`; 'time': no folds, what was known in each row's second
+        seed=0,  # of the folds
     ):
         settings = dict(keys=keys, smoothing=smoothing, folds=folds, together=together, seed=seed)
         for name, value in settings.items(): setattr(self, name, value)
@@ -209,7 +218,9 @@ def fit_encodings(encodings: TargetEncodings, frame: pd.DataFrame, y=None) -> Ta
     _check_settings(encodings.keys, encodings.smoothing)
     by_time = encodings.together == 'time'
     if by_time and y is not None:
-        raise ValueError("together='time': expected the frame's own label columns, which say when, found y; leave it out")
+        raise ValueError(
+            "together='time': expected the frame's own label columns, which say when, found y; leave it out"
+        )
     keys = {name: KEYS[name] for name in encodings.keys}
     encodings.targets_ = names
     encodings.prior_ = labels.mean(0)
@@ -320,7 +331,8 @@ class BoostedEncodings(_Boosted):
 # %% ../../nbs/retweet/04_encodings.ipynb #babffdc5
 def _given(model: BoostedEncodings, frame: pd.DataFrame) -> pd.DataFrame:
     "The frame's own columns that the model takes."
-    if missing := [name for name in model.given if name not in frame]: raise ValueError(f'given: expected the column {missing[0]!r} in the frame, found none')
+    if missing := [name for name in model.given if name not in frame]:
+        raise ValueError(f'given: expected the column {missing[0]!r} in the frame, found none')
     return frame[list(model.given)].astype(np.float32)
 
 # %% ../../nbs/retweet/04_encodings.ipynb #aba6d08b
@@ -381,8 +393,18 @@ def _learned(model: BoostedEncodings, frame: pd.DataFrame, y: np.ndarray) -> pd.
 # %% ../../nbs/retweet/04_encodings.ipynb #674dd156
 def _options(model: BoostedEncodings) -> dict:
     "Settings of a model by the names that XGBoost has for them."
-    return dict(objective='binary:logistic', eval_metric='logloss', tree_method='hist', nthread=1, seed=model.seed, eta=model.rate,
-                max_depth=model.depth, subsample=model.rows, colsample_bytree=model.inputs, min_child_weight=model.least)
+    return dict(
+        objective='binary:logistic',
+        eval_metric='logloss',
+        tree_method='hist',
+        nthread=1,
+        seed=model.seed,
+        eta=model.rate,
+        max_depth=model.depth,
+        subsample=model.rows,
+        colsample_bytree=model.inputs,
+        min_child_weight=model.least,
+    )
 
 # %% ../../nbs/retweet/04_encodings.ipynb #ca8f96d7
 def _validation(model: BoostedEncodings, validation) -> tuple:
@@ -399,7 +421,8 @@ def fit_boosted(model: BoostedEncodings, frame: pd.DataFrame, y, validation=None
     y = check_labels(y)
     if len(y) != len(frame): raise ValueError(f'expected as many labels as rows, found {len(y)} and {len(frame)}')
     features = _learned(model, frame, y)
-    if not len(features.columns): raise ValueError('expected at least one feature, found none: name groups or given columns')
+    if not len(features.columns):
+        raise ValueError('expected at least one feature, found none: name groups or given columns')
     matrix = xgboost.QuantileDMatrix(features.to_numpy(np.float32), nthread=1)
     unseen, truth = _validation(model, validation)
     model.names_ = list(features)
@@ -428,9 +451,15 @@ def importances_of(model: BoostedEncodings) -> pd.DataFrame:
     check_is_fitted(model, 'boosters_')
     found = np.zeros((len(model.names_), len(model.boosters_)))
     for k, booster in enumerate(model.boosters_):
-        for name, gained in ({} if booster is None else booster.get_score(importance_type='total_gain')).items(): found[int(name[1:]), k] = gained
+        for name, gained in ({} if booster is None else booster.get_score(importance_type='total_gain')).items():
+            found[int(name[1:]), k] = gained
     found /= np.maximum(found.sum(0), 1e-12)
-    return pd.DataFrame(found, index=model.names_).assign(mean=found.mean(1)).sort_values('mean', ascending=False).drop(columns='mean')
+    return (
+        pd.DataFrame(found, index=model.names_)
+        .assign(mean=found.mean(1))
+        .sort_values('mean', ascending=False)
+        .drop(columns='mean')
+    )
 
 # %% ../../nbs/retweet/04_encodings.ipynb #d27bfe08
 def _past_arrays(name: str, past: Past | None) -> dict[str, np.ndarray]:

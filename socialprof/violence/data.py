@@ -900,7 +900,9 @@ def source_info(
     if not files:
         there = f'{source}, or a folder of a task ({", ".join(TASKS)}) in it'
         folder = next(iter(folders)) if len(folders) == 1 else there
-        raise FileNotFoundError(f'{folder}: expected .csv, .parquet or .jsonl files, found none; name the folder that they lie in')
+        raise FileNotFoundError(
+            f'{folder}: expected .csv, .parquet or .jsonl files, found none; name the folder that they lie in'
+        )
     hashes = [[file.relative_to(source).as_posix(), folder_fingerprint(file)] for file in files]
     return dict(kind='real', fingerprint=fingerprint(hashes), name=source.name)
 
