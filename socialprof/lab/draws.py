@@ -142,7 +142,7 @@ def _cell_scores(self: Resampled, cell: pd.DataFrame, metrics: Sequence[str]) ->
     for kind, (numbers, many) in self.units.items():
         # only the units of this cell: time grows with their square
         present, units = np.unique(numbers.loc[cell.index], return_inverse=True)
-        drawn = reweighed(facts, cell, weights(many, self.resamples, self.seed)[:, present], units)
+        drawn = reweighed(facts, weights(many, self.resamples, self.seed)[:, present], units)
         for name in metrics: scores[name][kind] = metric_of(name).of(drawn)
     return scores
 

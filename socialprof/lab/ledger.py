@@ -9,8 +9,8 @@ __all__ = ['VERDICTS', 'DECIDED', 'TESTED', 'BUDGETS', 'ROWS_APART', 'Number', '
            'beside', 'apart']
 
 # %% ../../nbs/lab/01_ledger.ipynb #0c02e5c1
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 import pandas as pd
 from scipy.stats import false_discovery_control
 from .draws import Resampled
@@ -55,6 +55,7 @@ class Summary:
     title: str                  # the paper's, as a sentence
     note: str = ''              # what a reader must know of the methods' names
     metric: str | None = None   # of figures and readings; None: the main one
+    metrics: Mapping[str, str] = field(default_factory=dict)  # task → metric, where tasks have metrics of their own
     floor: str = 'majority'     # the method that knows nothing
     task: str = ''              # the task that figures and readings are about; '': all
     variants_apart: bool = True  # are methods with a bar in their names left out of figures?

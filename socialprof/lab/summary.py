@@ -190,7 +190,7 @@ def ranking(self: PaperResults, task: str) -> pd.DataFrame:
     "The methods of a task that are no variants, on every split, the best first."
     rows = plain(self)
     methods = rows.method[rows.task == task].unique()
-    metric = self.summary.metric or main_metric(rows[rows.task == task])
+    metric = self.summary.metrics.get(task) or self.summary.metric or main_metric(rows[rows.task == task])
     return figures.ranking(self.drawn[task], metric, methods)
 
 # %% ../../nbs/lab/03d_summary.ipynb #4b96682a
