@@ -434,7 +434,9 @@ LEAST_PAIRS = 20  # of each kind, in each half
 def _halves(tags: Sequence[str]) -> np.ndarray:
     "Which half each pair belongs to, bool [m]: all pairs of a tag to the same one, the others in turn."
     others = np.cumsum([tag == '' for tag in tags])
-    return np.array([(crc32(tag.encode()) if tag else n) % 2 == 1 for tag, n in zip(tags, others, strict=True)], bool)
+    names = sorted({*tags} - {''}, key=lambda tag: crc32(tag.encode()))  # by chance, but always the same
+    place = {tag: i for i, tag in enumerate(names)}
+    return np.array([place.get(tag, n) % 2 == 1 for tag, n in zip(tags, others, strict=True)], bool)
 
 # %% ../../nbs/hashtag/05_store.ipynb #09c77970
 def _best_threshold(cosines: np.ndarray, same: np.ndarray) -> tuple[float, float]:
