@@ -100,7 +100,8 @@ def segmented_all(
     if by == 'hashformers': return dict(zip(tags, by_hashformers(tags), strict=True))
     words = {tag: _agreed(tag) for tag in tags}
     open_tags = [tag for tag, (_, sure) in words.items() if not sure] if lm else []
-    return {tag: split for tag, (split, _) in words.items()} | dict(zip(open_tags, by_hashformers(open_tags), strict=True))
+    decided = dict(zip(open_tags, by_hashformers(open_tags), strict=True))
+    return {tag: split for tag, (split, _) in words.items()} | decided
 
 # %% ../../nbs/hashtag/00a_segmentation.ipynb #d5f4416a
 def segmented(
@@ -126,7 +127,7 @@ def measured(
     right: dict[str, set[str]],  # tag → its right splits in small letters
     ways: Iterable[str] = ('wordninja', 'symspellpy', 'agreed'),  # of SEGMENTERS, or 'agreed, lm'
 ) -> pd.DataFrame:
-    "Way, share of tags whose split is right, tags a second on this machine, the time to load a dictionary or model left out."
+    "Way, share of tags with a right split, tags a second; the time to load a dictionary or model does not count."
     rows = []
     for way in ways:
         by, _, lm = way.partition(', ')

@@ -88,7 +88,7 @@ class Noise:
 # %% ../../nbs/hashtag/00_tags.ipynb #5848b7ba
 _THIRD = 1 / 3
 NOISES: dict[str, Noise] = {
-    'final doc': Noise(Side(delete=_THIRD, segment=_THIRD), Side(delete=1)),         # documents and posts, the last version
+    'final doc': Noise(Side(delete=_THIRD, segment=_THIRD), Side(delete=1)),  # documents and posts, the last version
     'earlier pairs': Noise(Side(_THIRD, _THIRD, _THIRD), Side(_THIRD, 0, 2 * _THIRD)),  # post and post
     'none': Noise(),
     'always delete': Noise(Side(delete=1), Side(delete=1)),
@@ -121,7 +121,8 @@ _OLD_NAMES = '''🧑adult ☑ballot_box_with_check 🐻bear_face 🧔bearded_per
 ❓question_mark 🤖robot_face 🎒school_backpack 😻smiling_cat_face_with_heart-eyes 🥰smiling_face_with_3_hearts
 👬two_men_holding_hands 👭two_women_holding_hands 🦄unicorn_face 🙀weary_cat_face ✅white_heavy_check_mark
 ⭐white_medium_star 🐺wolf_face 💤zzz'''
-OLD_NAMES = {word[0]: f':{word[1:]}:' for word in _OLD_NAMES.split()}  # emoji → its name in emoji 0.6.0, where it was renamed
+# emoji → its name in emoji 0.6.0, where it was renamed
+OLD_NAMES = {word[0]: f':{word[1:]}:' for word in _OLD_NAMES.split()}
 OLD_NAMES |= {chr(0x1F1E6 + n): f':regional_indicator_symbol_letter_{chr(97 + n)}:' for n in range(26)}
 
 # %% ../../nbs/hashtag/00_tags.ipynb #0ee3e0bc
@@ -132,10 +133,11 @@ def emoji_name(
     "The name of an emoji as BERTweet learned it, ':face_with_tears_of_joy:'; any other character as it is."
     return OLD_NAMES.get(character) or optional('emoji', 'hashtag').demojize(character)
 
-# %% ../../nbs/hashtag/00_tags.ipynb #da1d0b83
-_CONTRACTIONS = [('cannot ', 'can not '), ("n't ", " n't "), ("n 't ", " n't "), ("ca n't", "can't"), ("ai n't", "ain't"),
-                 ("'m ", " 'm "), ("'re ", " 're "), ("'s ", " 's "), ("'ll ", " 'll "), ("'d ", " 'd "), ("'ve ", " 've "),
-                 (' p . m .', '  p.m.'), (' p . m ', ' p.m '), (' a . m .', ' a.m.'), (' a . m ', ' a.m ')]
+# %% ../../nbs/hashtag/00_tags.ipynb #5b4405e9
+_CONTRACTIONS = [
+    ('cannot ', 'can not '), ("n't ", " n't "), ("n 't ", " n't "), ("ca n't", "can't"), ("ai n't", "ain't"),
+    ("'m ", " 'm "), ("'re ", " 're "), ("'s ", " 's "), ("'ll ", " 'll "), ("'d ", " 'd "), ("'ve ", " 've "),
+    (' p . m .', '  p.m.'), (' p . m ', ' p.m '), (' a . m .', ' a.m.'), (' a . m ', ' a.m ')]
 
 @cache
 def _words():
