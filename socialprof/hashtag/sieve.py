@@ -15,7 +15,6 @@ import re
 import numpy as np
 from ..core.config import optional
 from ..core.formats import one_of
-from ..core.folds import shingles
 from ..core.reading import BAD_ROWS
 from .tags import NORMALISERS, normalised, tags_of
 
@@ -121,6 +120,7 @@ def sketches(
 ) -> np.ndarray:       # [n, PLACES] uint16
     "The sketches of texts, by datasketch."
     from datasketch import MinHash
+    from socialprof.core.folds import shingles
     runs = ([run.encode() for run in shingles(text)] for text in texts)
     sketch = [m.hashvalues for m in MinHash.generator(runs, num_perm=PLACES, seed=1, hashfunc=_crc)]
     return np.array(sketch, np.uint64).reshape(-1, PLACES).astype(np.uint16)

@@ -14,14 +14,13 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from multiprocessing import get_context
 from pathlib import Path
-import json, os, shutil, warnings
+import os, shutil
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 from ..core.config import atomic_path, fingerprint, read_json, write_json
-from ..core.formats import FormatError
 from ..core.reading import Reading, finish
 from .archive import Notes, Piece, files_of, pieces_of, posts_in
 from .sieve import Preparation, bands, code_of, key_of, plain, sifted, sketches
