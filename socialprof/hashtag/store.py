@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SHARED', 'INDEXES', 'PRECISIONS', 'LEAST_PAIRS', 'FACTS', 'FILES', 'EXCLUSIONS', 'PAIRS', 'RERANK', 'MOST', 'unit',
-           'nearest', 'compared', 'word_runs', 'is_same', 'Doubles', 'same_post', 'Space', 'Sieve', 'Design', 'cells',
-           'empty_index', 'filled_index', 'looked_up', 'Batch', 'tag_pairs', 'Calibration', 'calibration_of', 'Store',
-           'opened', 'calibrated', 'build', 'Neighbours', 'Query', 'search']
+           'nearest', 'compared', 'word_runs', 'is_same', 'Doubles', 'same_post', 'Space', 'Sieve', 'Design',
+           'design_of', 'cells', 'empty_index', 'filled_index', 'looked_up', 'Batch', 'tag_pairs', 'Calibration',
+           'calibration_of', 'Store', 'opened', 'calibrated', 'build', 'Neighbours', 'Query', 'search']
 
 # %% ../../nbs/hashtag/05_store.ipynb #a6b480c3
 from collections import Counter
@@ -242,6 +242,13 @@ class Design:
         wrong = [name for name, value in numbers.items() if value < (name != 'lists')]
         if wrong: raise ValueError(f'{wrong[0]}: expected a whole number from 1 on, found {numbers[wrong[0]]}')
 
+# %% ../../nbs/hashtag/05_store.ipynb #1461e314
+def design_of(index: str, precision: str, **parameters) -> Design:
+    "The design with these parameters; LookupError for one that there is not."
+    names = [name for name in asdict(Design()) if name not in ('index', 'precision')]
+    for name in parameters: one_of('parameter of an index', name, names)
+    return Design(index, precision, **parameters)
+
 # %% ../../nbs/hashtag/05_store.ipynb #1106220a
 def cells(design: Design, n: int) -> int:
     "Cells of an inverted file of n posts: no more than leaves 39 posts a cell, which FAISS wants for training."
@@ -451,7 +458,7 @@ def _best_threshold(cosines: np.ndarray, same: np.ndarray) -> tuple[float, float
 def _curve(cosines: np.ndarray, same: np.ndarray) -> tuple[float, float]:
     "(intercept, slope) of the logistic curve."
     from sklearn.linear_model import LogisticRegression
-    model = LogisticRegression(C=1e4).fit(cosines[:, None], same)
+    model = LogisticRegression(C=100).fit(cosines[:, None], same)
     return float(model.intercept_[0]), float(model.coef_[0, 0])
 
 # %% ../../nbs/hashtag/05_store.ipynb #afa3ea8a
@@ -601,7 +608,7 @@ def _finish(folder: Path, digests: list[str], space: Space, design: Design, coun
     shutil.rmtree(folder / 'parts')
     return opened(folder)
 
-# %% ../../nbs/hashtag/05_store.ipynb #96ed5720
+# %% ../../nbs/hashtag/05_store.ipynb #318e5322
 def build(
     folder: str | Path,                # gets the store; what an interrupted call left there is gone on with
     texts: Iterable[str],              # n posts, read once
@@ -623,7 +630,7 @@ def build(
 ) -> Store:
     "Encode posts and write a store. FileExistsError where one is; ValueError where no post is left to be stored."
     return _built(Path(folder), _posts(texts, tags, users), Space(str(model), mode, normaliser, pooling, max_length),
-                  Design(index, precision, **parameters), (banned_texts, once), chunk, seed, progress)
+                  design_of(index, precision, **parameters), (banned_texts, once), chunk, seed, progress)
 
 # %% ../../nbs/hashtag/05_store.ipynb #493680da
 def _built(folder: Path, posts, space: Space, design: Design, passing: tuple, chunk: int, seed: int, progress) -> Store:
