@@ -46,9 +46,9 @@ def tag_name(
     joined = ''.join(word[0].upper() + word[1:] for word in bare.split())
     return joined if joined[0].isalpha() else 'The' + joined
 
-# %% ../../nbs/hashtag/01_world.ipynb #2cd176f9
-_PLACES = 1 / (np.arange(len(TOPICS)) + 4)     # how much a topic is talked about
-_WITHIN = np.array([.4, .3, .2, .1])           # how much each of its subjects
+# %% ../../nbs/hashtag/01_world.ipynb #b624b3c5
+_PLACES = 1 / (np.arange(len(TOPICS)) + 8)     # how much a topic is talked about
+_WITHIN = np.array([.31, .27, .23, .19])         # how much each of its subjects
 
 @cache
 def subjects() -> pd.DataFrame:
@@ -136,6 +136,7 @@ class Plan:
     tags: int | None      # the subject of its tags; None: no tags
     mood: int | None      # the mood that it shows; None: none
     language: str = 'en'
+    sentences: int = 1    # in which it shows it: 1 or 2
 
 # %% ../../nbs/hashtag/01_world.ipynb #9535a448
 def _sentences(plan: Plan, used: set, rng: np.random.Generator) -> str:
@@ -143,8 +144,9 @@ def _sentences(plan: Plan, used: set, rng: np.random.Generator) -> str:
     body = _body(plan.words, plan.language, used, rng)
     bank = MOOD_WORDS['none' if plan.mood is None else MOODS[plan.mood], plan.language]
     if plan.mood is None and rng.random() < .5: return body
-    sentence = bank[rng.integers(len(bank))]
-    return f'{sentence}, {body}' if rng.random() < .5 else f'{body}. {sentence}'
+    first, second = (bank[k] for k in rng.permutation(len(bank))[:2].tolist())
+    if plan.sentences == 2: return f'{first}, {body}. {second}'
+    return f'{first}, {body}' if rng.random() < .5 else f'{body}. {first}'
 
 # %% ../../nbs/hashtag/01_world.ipynb #83676577
 def written(plan: Plan, used: set, rng: np.random.Generator) -> str:
@@ -225,14 +227,14 @@ _LANGUAGES = {'en': .84, 'es': .09, 'fr': .07}   # of the stream
 _HOLDS = .85  # share of stream posts whose mood is the standing of their subject
 _SHOWS = .9  # share of them that show their mood
 
-def _plans(subject: np.ndarray, mood: np.ndarray, shows: np.ndarray, languages, tagged, effects, rng) -> list[Plan]:
-    "What posts are made of, each effect at its strength."
+def _plans(subject: np.ndarray, mood: np.ndarray, sentences: np.ndarray, languages, tagged, effects, rng) -> list[Plan]:
+    "What posts are made of, each effect at its strength; `sentences`: 0 to 2 of each post's mood."
     n = len(subject)
     words = _some(subject, effects['topic'], _any_subject(n, rng), rng).tolist()
     tags = _some(subject, effects['tags'], _any_subject(n, rng), rng).tolist()
     moods = _some(mood, effects['sentiment'], rng.integers(len(MOODS), size=n), rng).tolist()
-    rows = zip(words, tags, moods, shows.tolist(), tagged.tolist(), languages, strict=True)
-    return [Plan(word, tag if has else None, feel if show else None, code) for word, tag, feel, show, has, code in rows]
+    rows = zip(words, tags, moods, sentences.tolist(), tagged.tolist(), languages, strict=True)
+    return [Plan(word, tag if has else None, feel if n else None, code, n) for word, tag, feel, n, has, code in rows]
 
 # %% ../../nbs/hashtag/01_world.ipynb #f3562aef
 def _utc(seconds: np.ndarray) -> pd.Series:
@@ -264,7 +266,7 @@ def posts_world(
     languages = rng[1].choice(list(_LANGUAGES), n, p=list(_LANGUAGES.values())).astype(object)
     shows, tagged = rng[1].random((2, n))
     truth = (plan.subject.to_numpy(), plan.mood.to_numpy())
-    posts = _plans(*truth, shows < _SHOWS, languages, tagged >= untagged, effects, rng[2])
+    posts = _plans(*truth, 2 * (shows < _SHOWS), languages, tagged >= untagged, effects, rng[2])
     users = [_user(number) for number in (max(n // 4, 5) * rng[1].random(n)**2).astype(int).tolist()]
     used = set()
     texts, source = _copied([written(post, used, rng[3]) for post in posts], users, effects['doubles'], rng[4])
@@ -371,7 +373,7 @@ def _part(task: str, split: str, n: int, used: set, effects: dict, rng: np.rando
     subject = _subjects_of(mood, rng)
     topic = subjects().topic.to_numpy()[subject]
     tagged = rng.random(n) < bench.tagged[test]
-    plans = _plans(subject, mood, rng.random(n) < _SHOWN, ['en'] * n, tagged, effects, rng)
+    plans = _plans(subject, mood, 1 * (rng.random(n) < _SHOWN), ['en'] * n, tagged, effects, rng)
     texts = _leaking(task, [written(plan, used, rng) for plan in plans], classes, split, effects['leak'], rng)
     labels = np.array(bench.labels, object)[classes]
     users = [_user(number) for number in rng.integers(max(n // 2, 5), size=n).tolist()]
