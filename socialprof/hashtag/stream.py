@@ -566,8 +566,8 @@ def prepare(
 ) -> pd.DataFrame:
     "Prepare a stream; its steps, see `read_steps`. FormatError; ValueError names a step that leaves nothing."
     target = Path(target)
-    if Path(source).resolve() == target.resolve():
-        raise ValueError(f'{target}: expected another folder than the source; name one for what is written')
+    if target.resolve().is_relative_to(Path(source).resolve()):
+        raise ValueError(f'{target}: expected a folder outside of the source, {source}; name one for what is written')
     about = _about(source, settings)
     parts = target / 'parts'
     if not resume: shutil.rmtree(parts, ignore_errors=True)
