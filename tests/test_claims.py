@@ -11,7 +11,7 @@ from socialprof.lab.metrics import metric_of
 from socialprof.lab.predictions import codes
 from socialprof.lab.results import paper_module
 
-PAPERS = ('influencer', 'violence', 'retweet')
+PAPERS = ('influencer', 'violence', 'retweet', 'hashtag')
 CLAIMS = [(paper, claim) for paper in PAPERS for claim in paper_module(paper, 'claims').CLAIMS]
 COMPUTED = [(paper, claim) for paper, claim in CLAIMS if claim.terms]
 NAMES = [f'{paper} {claim.id} {claim.task}' for paper, claim in COMPUTED]
@@ -61,14 +61,32 @@ def labelled(claim, true: bool, method: str, split: str, rng) -> dict:
     return dict(y=codes(y), predicted=codes(scores > .5)) | columns
 
 def classed(claim, true: bool, method: str, split: str, rng) -> dict:
-    "Columns of predictions of classes."
-    y = np.random.default_rng(crc32(split.encode())).choice(['no', 'nano', 'micro'], ROWS)
+    "Columns of predictions of classes; those that the metric names are among them."
+    named = claim.metric.partition(':')[2].split('+') if ':' in claim.metric else []
+    classes = list(dict.fromkeys([*named, 'no', 'nano', 'micro']))[:3]
+    y = np.random.default_rng(crc32(split.encode())).choice(classes, ROWS)
     right = rng.random(ROWS) < .3 + .6 * skill(claim, true, method, split, '')
     return dict(y=y, predicted=np.where(right, y, rng.permutation(y)))
 
+def ranked(claim, true: bool, method: str, split: str, rng) -> dict:
+    "Columns of rankings of twelve ids, two of them relevant; who knows puts these first."
+    ids = [f'p{i}' for i in range(12)]
+    orders = [rng.permutation(ids).tolist() for _ in range(ROWS)]
+    y = [rng.permutation(ids)[:2].tolist() for _ in range(ROWS)]
+    right = rng.random(ROWS) < skill(claim, true, method, split, '')
+    predicted = [[*best, *(one for one in order if one not in best)][:10] if good else [one for one in order if one not in best]
+                 for best, order, good in zip(y, orders, right, strict=True)]
+    return dict(kind='rankings', y=y, predicted=predicted)
+
+def maker(paper: str, claim):
+    "What makes predictions of the kind that a claim is about."
+    if {metric_in(term, claim.metric).partition('@')[0] for term in claim.terms} & {'hit', 'p', 'ndcg'}: return ranked
+    classes = paper == 'influencer' or paper == 'hashtag' and claim.task != 'retrieval'
+    return classed if classes else labelled
+
 def predictions(paper: str, claim, true: bool) -> pd.DataFrame:
     "A world in which the claim's sum is above what it asks for, or in which it is below."
-    make = classed if paper == 'influencer' else labelled
+    make = maker(paper, claim)
     parts = []
     for method, split in dict.fromkeys((method, split) for _, method, split, *_ in claim.terms):
         for seed in range(3):
@@ -92,7 +110,7 @@ def test_nothing_lost_is_a_sentence_about_a_small_loss(paper, claim):
 
 
 HARDER = re.compile(r'harder|flatters|costs|loses|falls')
-EASY = {'influencer': ('cv',), 'violence': ('random',), 'retweet': ('post',)}
+EASY = {'influencer': ('cv',), 'violence': ('random',), 'retweet': ('post',), 'hashtag': ('official', 'posts')}
 
 @pytest.mark.parametrize(('paper', 'claim'), COMPUTED, ids=NAMES)
 def test_a_harder_split_has_the_lower_score(paper, claim):
