@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMS', 'PRESENT', 'kind_of', 'Source', 'source_of', 'Post', 'posts_of', 'read_all', 'build_file', 'store_sentence',
-           'store_of', 'similarity', 'Hit', 'hits_of', 'published_row', 'Work', 'similar_file', 'Suggestion', 'voted',
-           'suggest_tags', 'tags_file', 'tag_hits']
+           'store_of', 'similarity', 'Hit', 'hits_of', 'published_row', 'Work', 'answered', 'is_ready', 'similar_file',
+           'Suggestion', 'voted', 'suggest_tags', 'tags_file', 'tag_hits']
 
 # %% ../../nbs/hashtag/05a_similar.ipynb #3c99b662
 from collections import Counter
@@ -24,7 +24,6 @@ import polars as pl
 from ..core.config import cache_dir, fingerprint, folder_fingerprint
 from ..core.formats import FormatError, Problems, not_utf8, one_of, read_lines, shown
 from ..core.growing import Growing, outside
-from ..core.models import MINILM
 from ..core.reading import Reading, finish, looks_like_data, numbered, set_aside_sentence
 from ..core.tables import Block, csv_blocks, csv_bytes, json_blocks, parquet_blocks
 from .store import FACTS, Neighbours, Store, build, nearest, opened, same_post, search
@@ -182,7 +181,14 @@ def read_all(
     if posts: return outcome
     raise FormatError.of(source.files[0], 'at least one post', 'none', 'look whether this is the right file')
 
-# %% ../../nbs/hashtag/05a_similar.ipynb #b9fc7c3e
+# %% ../../nbs/hashtag/05a_similar.ipynb #2cc69530
+def _texts(source: str | Path) -> list[str]:
+    "All texts of a small source; FormatError where a row cannot be used, so that none is missed."
+    posts = source_of(source)
+    read_all(posts)
+    return [post.text for post in posts_of(posts, Problems())]
+
+# %% ../../nbs/hashtag/05a_similar.ipynb #26d845a8
 def build_file(
     source: str | Path,           # a file of posts, or a folder of them
     folder: str | Path,           # gets the store
@@ -194,7 +200,7 @@ def build_file(
     posts = source_of(source)
     folder = outside(folder, source)
     outcome = read_all(posts, bad_rows, folder.with_name(f'{folder.name}.set-aside'))
-    kept_out = [post.text for post in posts_of(source_of(banned), Problems())] if banned else ()
+    kept_out = _texts(banned) if banned else ()
     again = tee(posts_of(posts, Reading(bad_rows)))  # what is wrong was said before
     texts = (post.text for post in again[0])
     users = (post.user for post in again[1])
@@ -307,7 +313,6 @@ def published_row(
 @dataclass(frozen=True)
 class Work:
     "What is written of each part of a file."
-    store: Store
     header: str       # the first line; '' for JSON lines
     lines: Callable   # (number of the first post, posts) → lines of the output
     made_by: dict     # what decides the content
@@ -323,14 +328,22 @@ def _similar_work(store: Store, top: int, form: str, exclude: str) -> Work:
         return ''.join(_json_line(dict(row=number, text=post.text, neighbours=[vars(hit) for hit in hits]))
                        for number, post, hits in rows)
     header = _csv_lines(_SIMILAR, [], header=True) if form == 'csv' else ''
-    return Work(store, header, lines, dict(what='similar', top=top, form=form, exclude=exclude))
+    return Work(header, lines, dict(store=store.facts['fingerprint'], what='similar', top=top, form=form, exclude=exclude))
 
 # %% ../../nbs/hashtag/05a_similar.ipynb #994134d6
-def _answered(work: Work, source: str | Path, output: Path, resume: bool, quiet: bool, bad_rows: str, rows: int) -> str:
+def answered(
+    work: Work,
+    source: str | Path,  # a file of posts, or a folder of them
+    output: Path,        # must not be there yet
+    resume: bool,        # go on with what an interrupted run left
+    quiet: bool,         # no progress bar
+    bad_rows: str,       # or 'set-aside': kept in OUTPUT.set-aside, and counted
+    rows: int,           # posts at a time
+) -> str:
     "Write what `work` says of every post of a source; how many posts, and what was set aside."
     posts = source_of(source)
     outcome = read_all(posts, bad_rows, output.with_name(f'{output.name}.set-aside'))
-    made_by = work.made_by | dict(store=work.store.facts['fingerprint'], input=folder_fingerprint(source))
+    made_by = work.made_by | dict(input=folder_fingerprint(source))
     output.parent.mkdir(parents=True, exist_ok=True)
     growing = Growing(output, work.header, made_by | dict(bad_rows=bad_rows), resume)
     before = growing.state['posts']
@@ -345,7 +358,7 @@ def _answered(work: Work, source: str | Path, output: Path, resume: bool, quiet:
     return f'{numbered(growing.state["posts"], "post")} answered; written to {output}' + f'\n{aside}' * bool(aside)
 
 # %% ../../nbs/hashtag/05a_similar.ipynb #74d5cd4d
-def _ready(source: str | Path, output: Path, resume: bool, numbers: dict[str, int]) -> bool:
+def is_ready(source: str | Path, output: Path, resume: bool, numbers: dict[str, int]) -> bool:
     "Is the output there, to be left as it is? ValueError for a number below 1, and for an output in the input."
     wrong = [name for name, value in numbers.items() if value < 1]
     if wrong: raise ValueError(f'{wrong[0]}: expected 1 or more, found {numbers[wrong[0]]}')
@@ -370,9 +383,9 @@ def similar_file(
     "For each post the stored posts on the same topic; returns what was done in a sentence or two."
     output = Path(output)
     one_of('form', form, FORMS)
-    if _ready(source, output, resume, dict(top=top, rows=rows)): return f'{output} is there already, whole'
+    if is_ready(source, output, resume, dict(top=top, rows=rows)): return f'{output} is there already, whole'
     work = _similar_work(store_of(store), top, form, exclude)
-    return _answered(work, source, output, resume, quiet, bad_rows, rows)
+    return answered(work, source, output, resume, quiet, bad_rows, rows)
 
 # %% ../../nbs/hashtag/05a_similar.ipynb #55e9cb0d
 PRESENT = ('mark', 'leave out')
@@ -440,7 +453,7 @@ def _tags_work(store: Store, top: int, form: str, neighbours: int, present: str,
                        for number, post, some in rows)
     header = _csv_lines(_TAGS, [], header=True) if form == 'csv' else ''
     options = dict(top=top, form=form, neighbours=neighbours, present=present, exclude=exclude)
-    return Work(store, header, lines, dict(what='tags', **options))
+    return Work(header, lines, dict(store=store.facts['fingerprint'], what='tags', **options))
 
 # %% ../../nbs/hashtag/05a_similar.ipynb #3a264db6
 def tags_file(
@@ -460,10 +473,10 @@ def tags_file(
     "For each post the tags that fit it; returns what was done in a sentence or two."
     output = Path(output)
     one_of('form', form, FORMS[:2])
-    if _ready(source, output, resume, dict(top=top, neighbours=neighbours, rows=rows)):
+    if is_ready(source, output, resume, dict(top=top, neighbours=neighbours, rows=rows)):
         return f'{output} is there already, whole'
     work = _tags_work(store_of(store), top, form, neighbours, present, exclude)
-    return _answered(work, source, output, resume, quiet, bad_rows, rows)
+    return answered(work, source, output, resume, quiet, bad_rows, rows)
 
 # %% ../../nbs/hashtag/05a_similar.ipynb #8d47cb42
 def _by_time(frame: pd.DataFrame, share: float) -> tuple[np.ndarray, np.ndarray]:

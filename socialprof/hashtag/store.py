@@ -12,7 +12,7 @@ __all__ = ['SHARED', 'INDEXES', 'PRECISIONS', 'LEAST_PAIRS', 'FACTS', 'FILES', '
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
 from zlib import crc32
 import hashlib, math, re, shutil, warnings
@@ -507,7 +507,7 @@ class Store:
         return Calibration(**self.facts['calibration']) if self.facts['calibration'] else None
 
     @classmethod
-    def load(cls, folder: str | Path) -> 'Store': return opened(folder)
+    def load(cls, folder: str | Path, model: str | Path | None = None) -> 'Store': return opened(folder, model)
     def search(self, texts, top=5, **options) -> 'Neighbours': return search(self, texts, top, **options)
 
 # %% ../../nbs/hashtag/05_store.ipynb #ab2dae35
@@ -522,9 +522,8 @@ def _check_files(folder: Path, sizes: dict[str, int]) -> None:
         raise FormatError.of(path, f'{sizes[name]:,} bytes', actual, remedy)
 
 # %% ../../nbs/hashtag/05_store.ipynb #e856dd61
-def _check_weights(folder: Path, facts: dict) -> None:
+def _check_weights(folder: Path, facts: dict, model: str) -> None:
     "ValueError for other weights than the store was made with."
-    model = facts['space']['model']
     weights = find(model).sha256
     if weights == facts['weights']: return
     difference = f"expected weights of {model} with sha256 {facts['weights'][:12]}…, found {weights[:12]}…"
@@ -547,17 +546,19 @@ def _facts(folder: Path) -> dict:
 # %% ../../nbs/hashtag/05_store.ipynb #d4efa5b9
 def opened(
     folder: str | Path,  # that `build` wrote
+    model: str | Path | None = None,  # where the same weights lie now; None: where they lay
 ) -> Store:
     "The store in a folder, mapped into memory. Errors name what is damaged, and other weights of its model."
     faiss = optional('faiss', 'hashtag')
     folder = Path(folder)
     facts = _facts(folder)
     _check_files(folder, facts['files'])
-    _check_weights(folder, facts)
+    space = Space(**facts['space'] | (dict(model=str(model)) if model else {}))
+    _check_weights(folder, facts, space.model)
     vectors = np.load(folder / 'vectors.npy', mmap_mode='r')
     index = faiss.read_index(str(folder / 'index.faiss'), faiss.IO_FLAG_MMAP_IFC)
     posts = _mapped(folder / 'posts.arrow').read_all()
-    return Store(folder, facts, Space(**facts['space']), Design(**facts['design']), vectors, posts, index)
+    return Store(folder, facts, space, Design(**facts['design']), vectors, posts, index)
 
 # %% ../../nbs/hashtag/05_store.ipynb #4f37f621
 _POSTS = 100_000  # of a store, at most, that pairs are drawn from
