@@ -90,7 +90,8 @@ def reader_of(head, views: Views, context: str, top: int) -> ContextReader | Non
     retriever = CONTEXTS[context].retriever
     if context == 'labelled post' or retriever in ('random', 'TF-IDF'): return None
     posts = views.free if retriever else []
-    space = replace(views.space, model=views.encoders.get(retriever) or views.space.model)
+    search = views.searches.get(retriever)
+    space = replace(views.space, model=search.model, max_length=search.max_length) if search and search.model else views.space
     return ContextReader(head, context, top, space, tuple(views.hidden), posts)
 
 # %% ../../nbs/hashtag/08d_protocol.ipynb #71b1fc05

@@ -112,7 +112,9 @@ def save_reader(reader: ContextReader, folder: Path) -> Path:
     own = Path(model).is_dir()
     if reader.posts and reader.context != 'BM25 post':
         if own: shutil.copytree(model, folder / _ENCODER, dirs_exist_ok=True)
-        build(folder / _STORE, reader.posts, **asdict(reader.space))
+        space = asdict(reader.space)
+        space.pop('precision')   # of computing, where `build` means that of the stored vectors
+        build(folder / _STORE, reader.posts, **space)
     facts = dict(context=reader.context, top=reader.top, space=asdict(reader.space) | dict(model=model),
                  hidden=sorted(reader.hidden), own=own, posts=reader.posts if reader.context == 'BM25 post' else [])
     write_json(folder / _READER, facts)

@@ -29,6 +29,7 @@ class Search:
     "A fitted retriever that turns posts into vectors."
     vectors: Callable      # list of n texts → [n, d]
     model: str = ''        # hub id or folder of the encoder behind it; '': none
+    max_length: int | None = None  # tokens that it reads; None: as many as it takes
 
     def nearest(self, queries: list[str], stored: list[str], top: int, banned: Sequence | None = None) -> np.ndarray:
         "[q, top] positions of stored posts, the best first; -1 where none is left. `banned`: positions a query may not get."
@@ -162,13 +163,14 @@ def fit_floor(name: str, texts, tags, profile: str, seed: int, changes: dict) ->
     "Dense vectors of words: 'LSA' or 'wordllama'; nothing but the posts that are compared is looked at."
     return Search(partial(floor_vectors, name))
 
-# %% ../../nbs/hashtag/08a_retrievers.ipynb #185e2a7c
+# %% ../../nbs/hashtag/08a_retrievers.ipynb #386e45f2
 def fit_trained(own: dict, texts, tags, profile: str, seed: int, changes: dict) -> Search:
     "An encoder that is trained on these posts, or was trained on them before."
     settings = training(profile, **changes | own)
     settings['pairing'] = pairing_named(settings.get('pairing', 'final doc'), settings.pop('least', None))
     folder = pretrained(list(texts), list(tags), seed=seed, **settings)
-    return Search(partial(frozen_vectors, model=str(folder), max_length=settings['max_length']), str(folder))
+    longest = settings['max_length']
+    return Search(partial(frozen_vectors, model=str(folder), max_length=longest), str(folder), longest)
 
 # %% ../../nbs/hashtag/08a_retrievers.ipynb #d6f82bd7
 HASH = '#Encoder'

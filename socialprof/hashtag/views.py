@@ -48,7 +48,7 @@ class Views(protocol.Views):
     plain = cached_property(lambda views: np.array([*map(views.space.read, views.texts)], object))  # [n] as compared
     free = cached_property(lambda views: free_store(views))     # the posts of the store that may be a context
     lookups = cached_property(lambda views: {})                 # retriever → neighbours of each post
-    encoders = cached_property(lambda views: {})                # retriever → hub id or folder of the encoder behind it
+    searches = cached_property(lambda views: {})                # retriever → the fitted one
 
     @cached_property
     def y(self) -> np.ndarray:
@@ -164,7 +164,7 @@ def stored_neighbours(views: Views, retriever: str) -> list[list[str]]:
     if retriever in views.lookups: return views.lookups[retriever]
     posts = views.free
     search = RETRIEVERS[retriever].fit(views.store.text, views.store.tags, views.profile, views.seed, views.training)
-    views.encoders[retriever] = search.model
+    views.searches[retriever] = search
     places = search.nearest(views.plain.tolist(), [*map(views.space.read, posts)], MOST)
     shown = [stripped(text, views.hidden) for text in posts]
     views.lookups[retriever] = [[shown[place] for place in row if place >= 0] for row in places]
