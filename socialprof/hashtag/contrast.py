@@ -368,7 +368,9 @@ def fit_pairs(encoder: ContrastiveEncoder, pairs: Pairs, folder: Path, keep: boo
     "The part of `fit` that comes after loading; the course of it."
     model = encoder.model_
     rows, cut = pair_tokens(encoder, pairs, encoder.tokenizer_, model.body.config)
-    encoder.facts_ |= dict(trainable=trainable(model), cut=cut, pooling=model.pooling)
+    prompt = prompt_of(encoder.model) if encoder.prompt is None else encoder.prompt
+    encoder.facts_ |= dict(trainable=trainable(model), cut=cut, pooling=model.pooling, prompt=prompt,
+                           architecture=model.body.config.model_type)
     with ExitStack() as stack:
         # the output layer of a guessing head is the whole vocabulary
         if encoder.tuning == 'full' and not encoder.mlm: stack.enter_context(only_seen(model.body, [rows.tokens]))
