@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['START', 'TRAINING', 'E5', 'HASH', 'RETRIEVERS', 'Search', 'best_places', 'bm25_scores', 'SparseSearch', 'WordSearch',
-           'RandomSearch', 'training', 'pairing_named', 'Retriever', 'frozen_vectors', 'fit_frozen', 'fit_floor',
-           'fit_trained']
+           'RandomSearch', 'training', 'pairing_named', 'settings_of', 'Retriever', 'frozen_vectors', 'fit_frozen',
+           'fit_floor', 'fit_trained']
 
 # %% ../../nbs/hashtag/08a_retrievers.ipynb #10f53d3c
 from collections.abc import Callable, Sequence
@@ -124,6 +124,13 @@ def pairing_named(
     "A pairing by its name in `pairs.PAIRINGS`, or as it is; LookupError for a name that is none."
     chosen = pairing if isinstance(pairing, Pairing) else PAIRINGS[one_of('pairing', pairing, PAIRINGS)]
     return chosen if least is None else replace(chosen, least=least)
+
+# %% ../../nbs/hashtag/08a_retrievers.ipynb #77e79015
+def settings_of(profile: str, changes: dict) -> dict:
+    "The settings of `contrast.ContrastiveEncoder` in a profile, with a pairing that has as many posts a tag as it says."
+    settings = training(profile, **changes)
+    settings['pairing'] = pairing_named(settings.get('pairing', 'final doc'), settings.pop('least', None))
+    return settings
 
 # %% ../../nbs/hashtag/08a_retrievers.ipynb #017586b6
 @dataclass(frozen=True)
