@@ -8,31 +8,31 @@ __all__ = ['TASKS', 'FILES', 'PARTS', 'TIME', 'STORE_COLUMNS', 'TASK_COLUMNS', '
            'tasks_in', 'read_task', 'read', 'write', 'simulate', 'load', 'source_info', 'check', 'counted', 'facts',
            'describe']
 
-# %% ../../nbs/hashtag/01a_data.ipynb #4757d8e6
+# %% ../../nbs/hashtag/01a_data.ipynb #6e632257
 from collections.abc import Iterator
 from pathlib import Path
-import json
 
 import numpy as np
 import pandas as pd
 
 from ..core.config import atomic_path, fingerprint
-from ..core.formats import FormatError, Problems, near, one_of, shown, write_jsonl
+from ..core.formats import FormatError, Problems, near, shown, write_jsonl
 from ..core.reading import Reading, aside_folder, counts_of, files_not_read, finish
 from ..lab.protocol import Task, task_named
-from .archive import Notes, pieces_of, posts_in, time_of
-from .files import Labels, Part, columns_of, count_oddity, joined_classes, read_part, read_table, table_kind
+from .archive import Notes, pieces_of, posts_in
+from .files import (Labels, Part, columns_of, count_oddity, joined_classes, read_part, read_table,
+                                      table_kind)
 from .tags import tags_of
 from .world import BENCHES, EFFECTS as PLANTED, posts_world, task_world
 
 # %% ../../nbs/hashtag/01a_data.ipynb #62b8514b
-_TITLES = dict(stance='Stance', emotion='Emotion', irony='Irony', offensive='Offensive posts', hate='Hate', humor='Humour',
-               sarcasm='Sarcasm', custom='Your own posts')
+_TITLES = dict(stance='Stance', emotion='Emotion', irony='Irony', offensive='Offensive posts', hate='Hate',
+               humor='Humour', sarcasm='Sarcasm', custom='Your own posts')
 TASKS: dict[str, Task] = {'retrieval': Task('retrieval', (), 'Posts on the same topic')} | {
     name: Task(name, BENCHES[name].labels, title) for name, title in _TITLES.items()}
 FILES = dict(  # task → its folder, or its file, in a source
-    retrieval='hash_database.txt', stance='eval-stance', emotion='eval-emotion', irony='eval-irony', offensive='eval-offensive',
-    hate='eval-hate', humor='sem21-task7-humor', sarcasm='sem22-task6-sarcasm', custom='custom')
+    retrieval='hash_database.txt', stance='eval-stance', emotion='eval-emotion', irony='eval-irony',
+    offensive='eval-offensive', hate='eval-hate', humor='sem21-task7-humor', sarcasm='sem22-task6-sarcasm', custom='custom')
 PARTS = ('train', 'dev', 'test')
 
 # %% ../../nbs/hashtag/01a_data.ipynb #cd0c7a68
@@ -57,7 +57,7 @@ def part_file(
     folder: str | Path,
     split: str,  # 'train', 'dev' or 'test'
 ) -> Path | None:
-    "The file of a part: train.json or train.jsonl, packed or not, whatever the case of its name; None if there is none."
+    "The file of a part: train.json or train.jsonl, packed or not, whatever its case; None if there is none."
     names = [f'{split}{kind}{packed}' for packed in ('', '.gz', '.bz2') for kind in ('.json', '.jsonl')]
     there = {path.name.lower(): path for path in sorted(Path(folder).glob('*')) if path.is_file()}
     return next((there[name] for name in names if name in there), None)
@@ -103,7 +103,7 @@ def files_of(
 def tasks_in(
     source: str | Path,  # a folder of real files
 ) -> list[str]:
-    "The tasks that a source has files for: benchmarks in folders of their own; posts, and a columns.toml, also in itself."
+    "The tasks that a source has files for: benchmarks in folders; posts, and a columns.toml, also in itself."
     source = Path(source)
     tasks = []
     for name in TASKS:
@@ -191,7 +191,13 @@ def _read_benchmark(source: str | Path, name: str, bad_rows: str) -> tuple[pd.Da
     frame.attrs['reading'] = outcome
     return frame, Task('custom', labels, TASKS['custom'].title) if name == 'custom' else TASKS[name]
 
-# %% ../../nbs/hashtag/01a_data.ipynb #f446fbe4
+# %% ../../nbs/hashtag/01a_data.ipynb #70d21ff2
+def _tagged(post: tuple) -> tuple:
+    "A post of the archive (see `archive.POST`) as (text, tags, language, time, user)."
+    text, again, tags, *rest = post
+    return (text, tags if again is None else tags_of(tags or text), *rest)  # None: tags of a prepared table
+
+# %% ../../nbs/hashtag/01a_data.ipynb #00f23137
 _NOTICES = {'blank lines': 'blank lines, passed over', 'deleted posts': 'notices that a post was deleted, passed over',
             'notices': 'other notices of the stream, passed over'}
 
@@ -202,9 +208,9 @@ def _blocks(path: Path, reading: Reading) -> Iterator[list[tuple]]:
         for posts in posts_in(piece, notes):
             for place, line, raw, *why in notes.broken: reading.row(place, line, raw + b'\n', *why)
             notes.broken.clear()
-            yield [(text, tags_of(tags or text) if again is not None else tags, *rest) for text, again, tags, *rest in posts]
+            yield [_tagged(post) for post in posts]
         for place, line, raw, *why in notes.broken: reading.row(place, line, raw + b'\n', *why)
-        for problem in notes.problems.kept: reading.add(problem.file, problem.line, problem.expected, problem.found, problem.remedy)
+        for one in notes.problems.kept: reading.add(one.file, one.line, one.expected, one.found, one.remedy)
         for what, words in _NOTICES.items(): count_oddity(words, path, notes.counts[what], reading)
 
 # %% ../../nbs/hashtag/01a_data.ipynb #6ea9a2a1
@@ -237,7 +243,7 @@ def _note_posts(posts: list[tuple], path: Path, reading: Reading) -> int:
     count_oddity('posts with a NUL character', path, sum('\0' in post[0] for post in posts), reading)
     return tagged
 
-# %% ../../nbs/hashtag/01a_data.ipynb #bb5b5c30
+# %% ../../nbs/hashtag/01a_data.ipynb #941fac5b
 def _no_store(source: str | Path) -> FormatError:
     "The refusal of a folder without posts."
     folder = task_folder(source, 'retrieval')
@@ -245,7 +251,8 @@ def _no_store(source: str | Path) -> FormatError:
     there = f'only {", ".join(names)}' if names else 'an empty folder' if folder.is_dir() else 'no such folder'
     expected = 'hash_database.txt, a folder stream, or posts-*.parquet'
     meant = near('hash_database.txt', names)
-    return FormatError.of(folder, expected, there, f'rename {meant}' if meant else 'name the folder that holds the posts')
+    remedy = f'rename {meant}' if meant else 'name the folder that holds the posts'
+    return FormatError.of(folder, expected, there, remedy)
 
 # %% ../../nbs/hashtag/01a_data.ipynb #16f7ebe1
 def _read_posts(source: str | Path, sample: int | None, seed: int, bad_rows: str) -> pd.DataFrame:
@@ -268,14 +275,14 @@ def _read_posts(source: str | Path, sample: int | None, seed: int, bad_rows: str
     frame.attrs['reading'] = outcome
     return frame
 
-# %% ../../nbs/hashtag/01a_data.ipynb #95dde29b
+# %% ../../nbs/hashtag/01a_data.ipynb #f47750cf
 def _check_tags(files: list[Path], tagged: int, reading: Reading) -> None:
     "Note a store without a post, and one without any tag."
     if reading.total or tagged: return
     posts = reading.used.total()
     actual = f'{posts:,} posts without any' if posts else 'no post'
-    remedy = 'pairs and stores are made by tags: take posts as they were written, with # before a tag'
-    reading.add(files[0], None, 'posts with tags such as #soupnight', actual, remedy if posts else 'copy the file again')
+    remedy = 'take posts as they were written, with # before a tag' if posts else 'copy the file again'
+    reading.add(files[0], None, 'posts with tags such as #soupnight', actual, remedy)
 
 # %% ../../nbs/hashtag/01a_data.ipynb #a80a5823
 def read_task(
@@ -308,11 +315,12 @@ def _moments(time: pd.Series) -> list[str | None]:
     "Times as ISO 8601 in UTC; None where there is none."
     return [None if pd.isna(moment) else moment.isoformat() for moment in time]
 
-# %% ../../nbs/hashtag/01a_data.ipynb #2c6c7cb5
+# %% ../../nbs/hashtag/01a_data.ipynb #8125a8c1
 def _columns_missing(frame: pd.DataFrame, names: tuple[str, ...]) -> None:
     "FormatError for a frame without a column."
     missing = [name for name in names if name not in frame]
-    if missing: raise FormatError.of('frame', f'the columns {", ".join(names)}', f'none of {", ".join(missing)}', 'add them')
+    if not missing: return
+    raise FormatError.of('frame', f'the columns {", ".join(names)}', f'none of {", ".join(missing)}', 'add them')
 
 # %% ../../nbs/hashtag/01a_data.ipynb #83020fc7
 def _whole(texts: pd.Series) -> None:
@@ -334,14 +342,15 @@ def _records(frame: pd.DataFrame, name: str) -> Iterator[tuple[str, dict]]:
         more = dict(time=moment, user=user)
         yield split, record | dict(text=text) | {key: value for key, value in more.items() if value}
 
-# %% ../../nbs/hashtag/01a_data.ipynb #fd6aea7d
+# %% ../../nbs/hashtag/01a_data.ipynb #b2dae677
 def _write_benchmark(frame: pd.DataFrame, folder: Path, name: str) -> None:
     "train.json, dev.json and test.json, those that have posts."
     _columns_missing(frame, TASK_COLUMNS)
     _whole(frame.text)
     labels = {*frame.label.dropna()} - {*TASKS[name].labels}
     if labels and name != 'custom':
-        raise FormatError.of('frame', f'the classes {", ".join(TASKS[name].labels)}', shown(sorted(labels)), 'name the task custom')
+        classes = ', '.join(TASKS[name].labels)
+        raise FormatError.of('frame', f'the classes {classes}', shown(sorted(labels)), 'name the task custom')
     if strange := {*frame.split} - {*PARTS}:
         raise FormatError.of('frame', 'train, dev and test', shown(sorted(strange)), 'mend the column split')
     if not frame.split.map(PARTS.index).is_monotonic_increasing:
@@ -358,7 +367,7 @@ def _post_record(text: str, tags: tuple, language: str, moment: str | None, user
     record = dict(created_at=moment, text=text, lang=language, user=dict(screen_name=user), entities=entities)
     return {key: value for key, value in record.items() if value not in (None, '', dict(screen_name=''))}
 
-# %% ../../nbs/hashtag/01a_data.ipynb #d26dd8c0
+# %% ../../nbs/hashtag/01a_data.ipynb #8486ce00
 def _write_posts(frame: pd.DataFrame, folder: Path) -> None:
     "hash_database.txt where posts have no time, user and language, else stream/posts.jsonl."
     _columns_missing(frame, STORE_COLUMNS)
@@ -368,7 +377,8 @@ def _write_posts(frame: pd.DataFrame, folder: Path) -> None:
         raise FormatError.of('frame', 'texts on one line with single blanks', 'others', remedy, line=tidy.index(False))
     _whole(frame.text)
     if (differ := _differing_tags(frame)) is not None:
-        raise FormatError.of('frame', 'the tags of the text', shown(list(frame.tags.iloc[differ])), 'mend them', line=differ)
+        there = shown(list(frame.tags.iloc[differ]))
+        raise FormatError.of('frame', 'the tags of the text', there, 'mend them', line=differ)
     plain = frame.time.isna().all() and not frame.language.any() and not frame.user.any()
     odd = frame.text.iloc[:1].str.startswith(('{', '[', '\ufeff', '\x1f', 'PAR1', 'PK', 'BZh', '7z')).any()
     if plain and not odd and len(frame):
@@ -400,12 +410,13 @@ def write(
     else: _write_benchmark(frame, folder, name)
     return folder
 
-# %% ../../nbs/hashtag/01a_data.ipynb #af9a606b
+# %% ../../nbs/hashtag/01a_data.ipynb #dd837399
 EFFECTS = dict(PLANTED)   # what `simulate` can plant, as the laboratory asks for it
 SIMULATES_CUSTOM = True
 POSTS = 4000              # of a simulated store where no number is given
 ROWS = 1400               # of a simulated benchmark: four parts train, one dev, two test
 
+# %% ../../nbs/hashtag/01a_data.ipynb #23409c9c
 def simulate(
     task: str | Task,
     seed: int = 0,          # same seed, same bytes
@@ -480,13 +491,14 @@ def check(
     "Check every line of a source as a run would, in little memory; FormatError for lines that cannot be used."
     read(source, task, CHECKED, bad_rows=bad_rows)
 
-# %% ../../nbs/hashtag/01a_data.ipynb #f76f1433
+# %% ../../nbs/hashtag/01a_data.ipynb #2de1d7ad
 def counted(
     frame: pd.DataFrame,  # what `read` gives
 ) -> str:
     "The size of a frame in words."
     if 'split' in frame:
-        return ', '.join(f'{(frame.split == split).sum():,} {split} posts' for split in PARTS if (frame.split == split).any())
+        sizes = frame.split.value_counts()
+        return ', '.join(f'{sizes[split]:,} {split} posts' for split in PARTS if split in sizes)
     return f'{len(frame):,} posts, {len({tag for tags in frame.tags for tag in tags}):,} tags'
 
 # %% ../../nbs/hashtag/01a_data.ipynb #e6e3dfa1
@@ -536,21 +548,22 @@ def _store_figures(frame: pd.DataFrame) -> dict[str, float]:
             **{f'language {code}, share': share for code, share in
                frame.language[frame.language != ''].value_counts(normalize=True).head(10).items()}}
 
-# %% ../../nbs/hashtag/01a_data.ipynb #9e8eb43c
+# %% ../../nbs/hashtag/01a_data.ipynb #778852c3
 def _part_figures(part: pd.DataFrame) -> dict[str, float]:
     "The figures of one part of a benchmark."
     if not len(part): return {}
     shares = part.label.value_counts(normalize=True)
     return {'posts': len(part), 'posts with a tag, share': part.text.map(tags_of).map(len).gt(0).mean(),
-            'words a post, median': part.text.str.split().map(len).median(), 'equal posts, share': part.text.duplicated().mean(),
+            'words a post, median': part.text.str.split().map(len).median(),
+            'equal posts, share': part.text.duplicated().mean(),
             **{f'{label}, share': share for label, share in sorted(shares.items())}}
 
-# %% ../../nbs/hashtag/01a_data.ipynb #f7ae25ca
+# %% ../../nbs/hashtag/01a_data.ipynb #9ad88741
 def describe(
     frame: pd.DataFrame,             # what `read` gives
     task: str | Task | None = None,  # 'custom' has nothing published
 ) -> pd.DataFrame:
-    "Figures beside the published ones, [statistic × (train, train published, …)] or (here, stream published, …); NaN for none."
+    "Figures beside published ones [statistic × (train, train published, …) or (here, stream published, …)]; or NaN."
     name = ('custom' if 'split' in frame else 'retrieval') if task is None else task_of(task).name
     if name == 'retrieval':
         columns = {'here': _store_figures(frame)}
@@ -561,6 +574,7 @@ def describe(
     printed = PUBLISHED.get(name, {})
     for place, part in enumerate(parts):
         columns[f'{part} published'] = {what: values[place] for what, values in printed.items()}
-    names = [column for part in dict.fromkeys(['here', *parts]) for column in (part, f'{part} published') if column in columns]
+    order = [column for part in ('here', *parts) for column in (part, f'{part} published')]
+    names = [column for column in order if column in columns]
     rows = dict.fromkeys(what for column in columns.values() for what in column)
     return pd.DataFrame(columns, index=list(rows), dtype=float)[names].round(3)
