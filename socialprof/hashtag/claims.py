@@ -124,7 +124,8 @@ def _each(id: str, text: str, better: str, worse: str, where: str, printed=None,
 _CONTEXT = [
     *_each('H3a', 'HICL beats fine-tuning without context', 'HICL', 'tuned, no context', 'Table II',
            lambda task: _against('+ HICL', 'base', task), apart=_TWICE),
-    *_each('H3b', 'HICL beats a second stage without context', 'HICL', 'tuned, second stage', 'Table II', apart=_LONGER),
+    *_each('H3b', 'HICL beats a second stage without context', 'HICL', 'tuned, second stage', 'Table II',
+           apart=_LONGER),
     *_each('H3c', 'HICL beats reading the own text twice', 'HICL', 'HICL, own text', 'Table II'),
     *_each('H3d', 'HICL beats any post as context', 'HICL', 'HICL, any post', 'Table II'),
     *_each('H3e', 'frozen: a post on the topic beats no context', 'frozen, topic post', 'frozen, no context',
@@ -152,15 +153,17 @@ _TRIGGERS = [
            'Section IV', apart=('epochs', 'tokens')),
     *_each('H5b', 'trigger tokens that are trained beat words that are searched', 'HICL', 'HICL, discrete triggers',
            'public code', apart=('epochs',)),
-    *_each('H5c', 'frozen: one post on the topic beats five', 'frozen, topic post', 'frozen, 5 topic posts', 'public code',
+    *_each('H5c', 'frozen: one post on the topic beats five', 'frozen, topic post', 'frozen, 5 topic posts',
+           'public code',
            lambda task: 'the code uses the first of 100', apart=_LONGER)]
 
 # %% ../../nbs/hashtag/09_claims.ipynb #e86b9fc6
 def _shrinks(better: str, worse: str) -> tuple:
     "(gain as released) minus (gain when cleaned)."
     released = beats(better, worse, 'official')
-    return (*released, *((-weight, method, 'cleaned') for weight, method, _ in beats(better, worse, 'official')))
+    return (*released, *((-weight, method, 'cleaned') for weight, method, _ in released))
 
+# %% ../../nbs/hashtag/09_claims.ipynb #9d46b0e5
 def _falls(method: str) -> tuple:
     "A score as released minus the score when cleaned."
     return ((1., method, 'official'), (-1., method, 'cleaned'))
@@ -180,12 +183,13 @@ _BENCHMARKS = [
     *(Claim('H6e', 'the test part as released flatters word counts', task, _falls('TF-IDF logistic'), 'benchmark',
             'not compared', metric=METRICS[task], apart=(*_CLEAN, 'tokens')) for task in BENCHMARKS)]
 
-# %% ../../nbs/hashtag/09_claims.ipynb #0c466785
+# %% ../../nbs/hashtag/09_claims.ipynb #12b5578a
 _OTHERS = [
     Claim('H7a', 'similarity is one of topic and not of meaning', 'retrieval', where='Card, Limitations',
           printed='"We do not inforce semantic similarity"',
-          incomparable='needs posts with a rephrase of another tone: see hashtag.topics, which measures it on such files'),
-    Claim('H7b', 'the mean gain over seven benchmarks is above zero', 'stance', where='Table II', printed='+.009, p < .05',
+          incomparable='needs posts with a rephrase of another tone: hashtag.topics measures it on such files'),
+    Claim('H7b', 'the mean gain over seven benchmarks is above zero', 'stance', where='Table II',
+          printed='+.009, p < .05',
           incomparable='a mean over tasks: each of the seven gains is a claim of its own'),
     Claim('H7c', 'weaker backbones gain more', 'stance', where='Table II', printed='RoBERTa +.022, BERTweet +.009',
           incomparable='needs three backbones of the hub: run the profile paper with --set model=roberta-base')]
@@ -194,11 +198,11 @@ GROUPS = {'The encoder': _ENCODER, 'Noise and loss': _NOISE, 'Context': _CONTEXT
           'Triggers, and how many posts': _TRIGGERS, 'The benchmarks': _BENCHMARKS, 'Not a sum': _OTHERS}
 CLAIMS = [claim for group in GROUPS.values() for claim in group]
 
-# %% ../../nbs/hashtag/09_claims.ipynb #a32130e7
-_NOTE = ('*Frozen* methods read posts with a frozen encoder and train a logistic head; *tuned* methods and *HICL* train the '
-         'encoder itself. *Cleaned* test parts have lost leaked tags, repeated posts and contradictory labels.')
-SUMMARY = Summary('HICL: hashtags teach an encoder which posts are on one topic, and such posts are read as context (Tan et al. 2023).',
-                  _NOTE, metrics=METRICS | dict(retrieval='hit@1'), no_rivals=('class tags', 'class tags or TF-IDF'))
+# %% ../../nbs/hashtag/09_claims.ipynb #40162785
+_NOTE = ('*Frozen* methods read posts with a frozen encoder and train a logistic head; *tuned* methods and *HICL* '
+         'train the encoder itself. *Cleaned* test parts have lost leaked tags, repeated posts and contradictory labels.')
+_TITLE = 'HICL: hashtags teach an encoder what is on one topic, and such posts are read as context (Tan et al. 2023).'
+SUMMARY = Summary(_TITLE, _NOTE, metrics=METRICS | dict(retrieval='hit@1'), no_rivals=('class tags', 'class tags or TF-IDF'))
 
 # %% ../../nbs/hashtag/09_claims.ipynb #ef59f495
 def numbers_on(
@@ -225,12 +229,12 @@ def _on_random(claim: Claim) -> tuple:
     names = dict(official='random')
     return tuple((weight, method, names.get(split, split)) for weight, method, split in claim.terms)
 
-# %% ../../nbs/hashtag/09_claims.ipynb #425bdc38
+# %% ../../nbs/hashtag/09_claims.ipynb #4c3289a8
 WORLD_SIZE = ('rows', 600)  # argument of data.load, and a small value of it
 
 EXPERIMENTS = (Experiment(
     'tags that tell the topic',
-    'where posts with one tag are on one topic, an encoder trained on tags finds posts of new tags better than its start; '
+    'where posts with one tag are on one topic, an encoder trained on tags finds posts better than its start; '
     'where tags are given out at random, it does not',
     {'tags tell the topic': {}, 'tags tell nothing': dict(tags=0.)},
     (Arm((START, HASH), ('posts',)),),

@@ -25,7 +25,8 @@ def save_model(
 ) -> Path:
     "Write a classifier, its store and its card; the folder can be moved. TypeError for a retriever."
     if not isinstance(model, ContextReader):
-        raise TypeError(f'{method}: expected a classifier, found a retriever; `socialprof store POSTS FOLDER` keeps one')
+        remedy = '`socialprof store POSTS FOLDER` keeps one'
+        raise TypeError(f'{method}: expected a classifier, found a retriever; {remedy}')
     return save_card(folder, model, 'hashtag', method, task=views.task.name, labels=list(views.task.labels))
 
 # %% ../../nbs/hashtag/08e_predict.ipynb #faaa7339
@@ -50,7 +51,7 @@ def test_part(source: Path) -> Path:
 # %% ../../nbs/hashtag/08e_predict.ipynb #b2270048
 def predict_file(
     model: str | Path,   # a folder that `save_model` wrote
-    source: str | Path,  # a file of posts, a folder of them, or the folder of a benchmark, whose test posts are labelled
+    source: str | Path,  # a file of posts, a folder of them, or that of a benchmark, whose test posts are labelled
     output: str | Path,  # JSON lines; must not be there yet
     rows: int = 4096,    # posts that are labelled at a time
     resume: bool = False,  # go on with what an interrupted run left

@@ -91,8 +91,8 @@ def reader_of(head, views: Views, context: str, top: int) -> ContextReader | Non
     if context == 'labelled post' or retriever in ('random', 'TF-IDF'): return None
     posts = views.free if retriever else []
     search = views.searches.get(retriever)
-    space = replace(views.space, model=search.model, max_length=search.max_length) if search and search.model else views.space
-    return ContextReader(head, context, top, space, tuple(views.hidden), posts)
+    encoder = dict(model=search.model, max_length=search.max_length) if search and search.model else {}
+    return ContextReader(head, context, top, replace(views.space, **encoder), tuple(views.hidden), posts)
 
 # %% ../../nbs/hashtag/08d_protocol.ipynb #71b1fc05
 def fit_frozen(context: str, top: int, views: Views, cell: Cell, work: protocol.Work) -> Model:
@@ -137,7 +137,9 @@ def tuner_of(way: Tuned, task: Task, work: protocol.Work, seed: int = 0) -> Cont
 def fit_tuned(way: Tuned, views: Views, cell: Cell, work: protocol.Work) -> Model:
     "An encoder tuned with a context on a cell; its history says which stage and epoch was taken."
     tuner = tuner_of(way, views.task, work, cell.seed)
-    def read(rows): return list(zip(views.texts[rows], neighbours(views, way.context, cell, rows, way.top), strict=True))
+    def read(rows):
+        beside = neighbours(views, way.context, cell, rows, way.top)
+        return list(zip(views.texts[rows], beside, strict=True))
     dev = None if cell.validation is None else (read(cell.validation), list(views.y[cell.validation]))
     tuner.fit(read(cell.train), list(views.y[cell.train]), dev)
     reader = reader_of(tuner, views, way.context, way.top)
@@ -160,7 +162,8 @@ def frozen_method(context: Context, top: int = 1) -> Method:
     "A head on frozen vectors of posts with a context."
     what = context.name if top == 1 else f'{top} {context.name}s'
     fit = partial(fit_frozen, context.name, top)
-    return Method(f'frozen, {what}', 'texts', fit, f'frozen encoder and logistic head; {context.note}', budget=frozen_budget)
+    note = f'frozen encoder and logistic head; {context.note}'
+    return Method(f'frozen, {what}', 'texts', fit, note, budget=frozen_budget)
 
 # %% ../../nbs/hashtag/08d_protocol.ipynb #3a7d664f
 def tuned_method(way: Tuned) -> Method:

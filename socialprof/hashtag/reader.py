@@ -29,7 +29,10 @@ class FrozenHead(ClassifierMixin, BaseEstimator):
         model=MINILM,     # hub id or folder of the encoder
         max_length=64,    # tokens that it reads of a post and its context
         C=1.,             # inverse strength of the L2 penalty
-    ): self.model, self.max_length, self.C = model, max_length, C
+    ):
+        self.model = model
+        self.max_length = max_length
+        self.C = C
 
     def vectors(self, X) -> np.ndarray:
         "[n, d] one vector a post, of the post and its context as one text."

@@ -32,7 +32,7 @@ class Search:
     max_length: int | None = None  # tokens that it reads; None: as many as it takes
 
     def nearest(self, queries: list[str], stored: list[str], top: int, banned: Sequence | None = None) -> np.ndarray:
-        "[q, top] positions of stored posts, the best first; -1 where none is left. `banned`: positions a query may not get."
+        "[q, top] positions of stored posts, best first, -1 where none is left; `banned`: what a query may not get."
         whole = self.vectors([*queries, *stored])
         return nearest(whole[:len(queries)], whole[len(queries):], top, banned)[0]
     def similarity(self, first: list[str], second: list[str]) -> np.ndarray:
@@ -127,7 +127,7 @@ def pairing_named(
 
 # %% ../../nbs/hashtag/08a_retrievers.ipynb #77e79015
 def settings_of(profile: str, changes: dict) -> dict:
-    "The settings of `contrast.ContrastiveEncoder` in a profile, with a pairing that has as many posts a tag as it says."
+    "The settings of `contrast.ContrastiveEncoder` in a profile, its pairing as an object."
     settings = training(profile, **changes)
     settings['pairing'] = pairing_named(settings.get('pairing', 'final doc'), settings.pop('least', None))
     return settings

@@ -328,7 +328,19 @@ def _similar_work(store: Store, top: int, form: str, exclude: str) -> Work:
         return ''.join(_json_line(dict(row=number, text=post.text, neighbours=[vars(hit) for hit in hits]))
                        for number, post, hits in rows)
     header = _csv_lines(_SIMILAR, [], header=True) if form == 'csv' else ''
-    return Work(header, lines, dict(store=store.facts['fingerprint'], what='similar', top=top, form=form, exclude=exclude))
+    made_by = dict(store=store.facts['fingerprint'], what='similar', top=top, form=form, exclude=exclude)
+    return Work(header, lines, made_by)
+
+# %% ../../nbs/hashtag/05a_similar.ipynb #8b8ec5e9
+def _bar(what: str, total: int, before: int, quiet: bool):
+    "A bar that counts posts, after two seconds."
+    return tqdm(total=total, initial=before, unit='post', unit_scale=True, desc=what, delay=2, disable=quiet)
+
+# %% ../../nbs/hashtag/05a_similar.ipynb #48b7cb46
+def _said_of(growing: Growing, outcome: dict) -> str:
+    "How many posts were answered, where the answers are, and what was set aside."
+    aside = set_aside_sentence(outcome)
+    return f'{numbered(growing.state["posts"], "post")} answered; written to {growing.output}' + f'\n{aside}' * bool(aside)
 
 # %% ../../nbs/hashtag/05a_similar.ipynb #994134d6
 def answered(
@@ -348,14 +360,12 @@ def answered(
     growing = Growing(output, work.header, made_by | dict(bad_rows=bad_rows), resume)
     before = growing.state['posts']
     left = islice(posts_of(posts, Reading(bad_rows), every=True), before, None)  # what is wrong was said before
-    shape = dict(unit='post', unit_scale=True, desc=made_by['what'], delay=2, disable=quiet)
-    with growing.file, tqdm(total=outcome['rows'], initial=before, **shape) as bar:
+    with growing.file, _bar(made_by['what'], outcome['rows'], before, quiet) as bar:
         while part := list(islice(left, rows)):
             growing.add(work.lines(growing.state['posts'] + 1, part), posts=len(part))
             bar.update(len(part))
     growing.finish()
-    aside = set_aside_sentence(outcome)
-    return f'{numbered(growing.state["posts"], "post")} answered; written to {output}' + f'\n{aside}' * bool(aside)
+    return _said_of(growing, outcome)
 
 # %% ../../nbs/hashtag/05a_similar.ipynb #74d5cd4d
 def is_ready(source: str | Path, output: Path, resume: bool, numbers: dict[str, int]) -> bool:

@@ -301,7 +301,7 @@ def labels_named(
 
 # %% ../../nbs/lab/00e_metrics.ipynb #796522b7
 def _of_one_label(name: str) -> Metric | None:
-    "The metric of one label, as in `auc:post7geo10`, or the mean over several: `f1:against+favor`; None for another name."
+    "The metric of one label, `auc:post7geo10`, or the mean over several, `f1:against+favor`; None for another name."
     base, _, label = name.partition(':')
     if base not in OF_ONE_LABEL or not label: return None
     def of_labels(facts):

@@ -20,9 +20,8 @@ def head_rows(
     head: LogisticRegression,  # fitted
 ):
     "Coefficients [C, d] and intercepts [C] with a row for every class, two classes included."
-    coefficients, intercepts = head.coef_, head.intercept_
-    if len(intercepts) == 1: coefficients, intercepts = np.vstack([0 * coefficients, coefficients]), np.array([0., intercepts[0]])
-    return np.ascontiguousarray(coefficients), intercepts
+    if len(head.intercept_) > 1: return np.ascontiguousarray(head.coef_), head.intercept_
+    return np.vstack([0 * head.coef_, head.coef_]), np.array([0., head.intercept_[0]])
 
 # %% ../../nbs/learn/03_heads.ipynb #3d61b6eb
 class LogisticHead(Storable):
@@ -32,11 +31,14 @@ class LogisticHead(Storable):
         "Learn the features, then the head; X as the subclass says, y [n]."
         features = self._learn_features(X, y)
         check_consistent_length(features, y)
-        if len(classes := np.unique(np.asarray(y))) < 2:
-            raise ValueError(f'y: expected at least 2 classes, found 1 class ({classes.tolist()}); give rows of another class')
+        classes = np.unique(np.asarray(y))
+        if len(classes) < 2:
+            there = f'found 1 class ({classes.tolist()})'
+            raise ValueError(f'y: expected at least 2 classes, {there}; give rows of another class')
         if self._standardise:
             scaler = StandardScaler().fit(features)
-            self.mean_, self.scale_ = scaler.mean_, scaler.scale_
+            self.mean_ = scaler.mean_
+            self.scale_ = scaler.scale_
         head = LogisticRegression(C=self.C, max_iter=2000).fit(self._scaled(features), y)
         self.classes_ = head.classes_
         self.coef_, self.intercept_ = head_rows(head)
@@ -58,7 +60,8 @@ def learn_terms(
     try: features = vectoriser.fit_transform(texts)
     except ValueError as error:
         filled = sum(bool(text.strip()) for text in texts)
-        raise ValueError(f'no term is shared by {vectoriser.min_df} or more of {len(texts)} profiles ({filled} not empty): '
+        of = f'{len(texts)} profiles ({filled} not empty)'
+        raise ValueError(f'no term is shared by {vectoriser.min_df} or more of {of}: '
                          'lower min_df, or look at what the text normaliser left over') from error
     return features, vectoriser.get_feature_names_out().tolist()
 
@@ -73,7 +76,12 @@ class CharLogistic(LogisticHead):
         min_df=2,             # profiles that an n-gram must occur in
         max_features=50_000,  # n-grams kept, the most frequent ones
         C=10.,                # inverse strength of the L2 penalty
-    ): self.shortest, self.longest, self.min_df, self.max_features, self.C = shortest, longest, min_df, max_features, C
+    ):
+        self.shortest = shortest
+        self.longest = longest
+        self.min_df = min_df
+        self.max_features = max_features
+        self.C = C
 
     def _vectoriser(self, **options):
         return TfidfVectorizer(analyzer='char', ngram_range=(self.shortest, self.longest), sublinear_tf=True, **options)
@@ -96,7 +104,9 @@ class VectorLogistic(LogisticHead):
         self,
         C=1.,               # inverse strength of the L2 penalty
         standardise=False,  # bring every column to mean 0 and standard deviation 1 first
-    ): self.C, self.standardise = C, standardise
+    ):
+        self.C = C
+        self.standardise = standardise
 
     @property
     def _standardise(self): return self.standardise

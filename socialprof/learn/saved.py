@@ -103,7 +103,8 @@ def save_card(
 # %% ../../nbs/learn/02_saved.ipynb #5d1c7a90
 # classes that have moved since cards named them: models saved before must still load
 MOVED = {'socialprof.learn.peft.FineTuner': 'socialprof.learn.finetune.FineTuner'}
-MOVED |= {f'socialprof.influencer.baselines.{name}': f'socialprof.learn.heads.{name}' for name in ('CharLogistic', 'VectorLogistic')}
+MOVED |= {f'socialprof.influencer.baselines.{name}': f'socialprof.learn.heads.{name}'
+          for name in ('CharLogistic', 'VectorLogistic')}
 
 # %% ../../nbs/learn/02_saved.ipynb #ec62f7e7
 def _class(name: str, path: Path):
