@@ -71,7 +71,8 @@ with torch.no_grad():
     features = hashencoder(input_ids)
 ```
 
-The vector of the post is POOLING. Or with pooling and lengths settled: `SentenceTransformer("FOLDER").encode(posts)`, or
+The vector of the post is POOLING.
+With pooling and lengths settled: `SentenceTransformer("FOLDER").encode(posts)`, or
 `socialprof.core.encode.encode(posts, model="FOLDER")`.'''
 VECTORS = {   # pooling → where the vector of a post stands
     'mean': 'the mean of `features.last_hidden_state`; `features.pooler_output` was not trained',
@@ -79,10 +80,11 @@ VECTORS = {   # pooling → where the vector of a post stands
     'pooler': '`features.pooler_output`'}
 
 # %% ../../nbs/hashtag/04a_card.ipynb #727844c4
-LIMITS = '''- Near means *on the same topic*, as far as tags say what a topic is. Nothing in the training asks for the same meaning:
-  a post and its contradiction, or a joke about it, may lie close together.
+LIMITS = '''- Near means *on the same topic*, as far as tags say what a topic is. Nothing in the training asks for the
+  same meaning: a post and its contradiction, or a joke about it, may lie close together.
 - Tags are fashions of their time, places and users; other topics are as far away as the start model puts them.
-- Posts that quote a tag to attack it stand beside those that support it. A similarity is no agreement, stance or quality.
+- Posts that quote a tag to attack it stand beside those that support it. A similarity is
+  no agreement, stance or quality.
 - Tags that say nothing about the topic (campaigns, collection tags) teach false neighbours; check a sample first.'''
 
 # %% ../../nbs/hashtag/04a_card.ipynb #b26380ba
@@ -95,7 +97,7 @@ def about_lines(settings: dict, facts: dict, licence: str) -> list[str]:
     "Who made it, and of what."
     maker = f"whoever ran socialprof {version('socialprof')} on the posts below"
     return [
-        f'- **Developed by**: {maker}; the method is that of Tan et al., HICL (IEEE TNNLS 36(4), 2025; arXiv 2308.09985).',
+        f'- **Developed by**: {maker}; method: Tan et al., HICL (IEEE TNNLS 36(4), 2025; arXiv 2308.09985).',
         f"- **Model type**: {facts['architecture']}, pooling `{facts['pooling']}`.",
         f"- **Language**: that of the posts and of the start model ({facts.get('language') or 'not recorded'}).",
         f"- **Start model**: `{settings['model']}`, SHA-256 `{facts['weights']}`.",
@@ -113,10 +115,10 @@ def card(
     licence = licence_of(settings['model'])
     use = SNIPPET.replace('PROMPT', facts.get('prompt', '')).replace('POOLING', VECTORS[facts['pooling']])
     files = [f'- `{file}`: SHA-256 `{digest}`' for file, digest in hashes.items()]
-    parts = {'Model details': about_lines(settings, facts, licence), 'How to load it': [use], 'Training data': data_lines(facts),
-             'Training': [*loss_lines(settings), noise_line(settings['pairing'])], 'Limits': [LIMITS], 'Files': files}
+    parts = {'Model details': about_lines(settings, facts, licence), 'How to load it': [use],
+             'Training data': data_lines(facts), 'Training': [*loss_lines(settings), noise_line(settings['pairing'])], 'Limits': [LIMITS], 'Files': files}
     body = [f'## {title}\n\n' + '\n'.join(lines) for title, lines in parts.items()]
-    opening = [front(licence, settings['model']), f'# {name}', 'Posts to vectors by topic: near posts share their topic.']
+    opening = [front(licence, settings['model']), f'# {name}', 'Posts to vectors: near posts share their topic.']
     return '\n\n'.join([*opening, *body]) + '\n'
 
 # %% ../../nbs/hashtag/04a_card.ipynb #29a8b3f2

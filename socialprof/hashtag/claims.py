@@ -200,9 +200,11 @@ CLAIMS = [claim for group in GROUPS.values() for claim in group]
 
 # %% ../../nbs/hashtag/09_claims.ipynb #40162785
 _NOTE = ('*Frozen* methods read posts with a frozen encoder and train a logistic head; *tuned* methods and *HICL* '
-         'train the encoder itself. *Cleaned* test parts have lost leaked tags, repeated posts and contradictory labels.')
+         'train the encoder itself. *Cleaned* test parts have lost leaked tags, repeated posts and contradictory '
+         'labels.')
 _TITLE = 'HICL: hashtags teach an encoder what is on one topic, and such posts are read as context (Tan et al. 2023).'
-SUMMARY = Summary(_TITLE, _NOTE, metrics=METRICS | dict(retrieval='hit@1'), no_rivals=('class tags', 'class tags or TF-IDF'))
+SUMMARY = Summary(_TITLE, _NOTE, metrics=METRICS | dict(retrieval='hit@1'),
+                  no_rivals=('class tags', 'class tags or TF-IDF'))
 
 # %% ../../nbs/hashtag/09_claims.ipynb #ef59f495
 def numbers_on(

@@ -340,7 +340,8 @@ def _bar(what: str, total: int, before: int, quiet: bool):
 def _said_of(growing: Growing, outcome: dict) -> str:
     "How many posts were answered, where the answers are, and what was set aside."
     aside = set_aside_sentence(outcome)
-    return f'{numbered(growing.state["posts"], "post")} answered; written to {growing.output}' + f'\n{aside}' * bool(aside)
+    posts = numbered(growing.state['posts'], 'post')
+    return f'{posts} answered; written to {growing.output}' + f'\n{aside}' * bool(aside)
 
 # %% ../../nbs/hashtag/05a_similar.ipynb #994134d6
 def answered(
@@ -353,13 +354,13 @@ def answered(
     rows: int,           # posts at a time
 ) -> str:
     "Write what `work` says of every post of a source; how many posts, and what was set aside."
-    posts = source_of(source)
-    outcome = read_all(posts, bad_rows, output.with_name(f'{output.name}.set-aside'))
+    files = source_of(source)
+    outcome = read_all(files, bad_rows, output.with_name(f'{output.name}.set-aside'))
     made_by = work.made_by | dict(input=folder_fingerprint(source))
     output.parent.mkdir(parents=True, exist_ok=True)
     growing = Growing(output, work.header, made_by | dict(bad_rows=bad_rows), resume)
     before = growing.state['posts']
-    left = islice(posts_of(posts, Reading(bad_rows), every=True), before, None)  # what is wrong was said before
+    left = islice(posts_of(files, Reading(bad_rows), every=True), before, None)  # what is wrong was said before
     with growing.file, _bar(made_by['what'], outcome['rows'], before, quiet) as bar:
         while part := list(islice(left, rows)):
             growing.add(work.lines(growing.state['posts'] + 1, part), posts=len(part))
