@@ -15,7 +15,7 @@ import ast, re, time
 import pandas as pd
 from ..core.config import optional
 from ..core.formats import one_of
-from ..core.models import find
+from ..core.models import find, quiet
 
 # %% ../../nbs/hashtag/00a_segmentation.ipynb #4b1adc30
 _PIECE = r'[A-Z][a-z]{2,}|[A-Z]{2,}(?![a-z])|[0-9]+'
@@ -26,7 +26,8 @@ def capital_words(
     tag: str,  # without '#', as it was written
 ) -> str:
     "The words of a tag that its capitals show; '' if it is not written that way throughout."
-    return ' '.join(_PIECES.findall(tag)) if _CAMEL.fullmatch(tag) else ''
+    words = _PIECES.findall(tag) if _CAMEL.fullmatch(tag) else []
+    return ' '.join(words) if len(words) > 1 else ''
 
 # %% ../../nbs/hashtag/00a_segmentation.ipynb #23af0c94
 @lru_cache(2**17)
@@ -60,8 +61,9 @@ SEGMENTER = 'HuggingFaceTB/SmolLM2-135M-Instruct'  # hub id of the language mode
 def _hashformers(model: str):
     "The segmenter of hashformers on a causal language model, on the processor."
     package = optional('hashformers', 'hashtag')
-    segmenter = package.TransformerWordSegmenter(segmenter_model_name_or_path=str(find(model).path),
-        segmenter_model_type='incremental', segmenter_device='cpu', reranker_model_name_or_path=None)
+    with quiet():
+        segmenter = package.TransformerWordSegmenter(segmenter_model_name_or_path=str(find(model).path),
+            segmenter_model_type='incremental', segmenter_device='cpu', reranker_model_name_or_path=None)
     scorer = segmenter.get_segmenter()
     def costs(batch):
         tokens = scorer.scorer.prepare_text(batch, bos_token=True, eos_token=False)
