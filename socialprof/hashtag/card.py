@@ -116,7 +116,8 @@ def card(
     use = SNIPPET.replace('PROMPT', facts.get('prompt', '')).replace('POOLING', VECTORS[facts['pooling']])
     files = [f'- `{file}`: SHA-256 `{digest}`' for file, digest in hashes.items()]
     parts = {'Model details': about_lines(settings, facts, licence), 'How to load it': [use],
-             'Training data': data_lines(facts), 'Training': [*loss_lines(settings), noise_line(settings['pairing'])], 'Limits': [LIMITS], 'Files': files}
+             'Training data': data_lines(facts), 'Training': [*loss_lines(settings), noise_line(settings['pairing'])],
+             'Limits': [LIMITS], 'Files': files}
     body = [f'## {title}\n\n' + '\n'.join(lines) for title, lines in parts.items()]
     opening = [front(licence, settings['model']), f'# {name}', 'Posts to vectors: near posts share their topic.']
     return '\n\n'.join([*opening, *body]) + '\n'

@@ -8,7 +8,7 @@ __all__ = ['KINDS', 'TUNINGS', 'RATES', 'POOLINGS', 'CACHED', 'StartSettings', '
            'sentence', 'guessing_head', 'adapted', 'start', 'tag_table', 'PairTokens', 'pair_tokens', 'ContrastTrainer',
            'contrast_step', 'contrast_arguments', 'train_pairs', 'digest', 'noted_pairs', 'fit_pairs',
            'vectors_of_sides', 'ContrastiveEncoder', 'write_dense', 'merged', 'write_recipe', 'record_of',
-           'save_encoder', 'pretrained']
+           'save_encoder', 'save', 'pretrained']
 
 # %% ../../nbs/hashtag/04_contrast.ipynb #0739c1fe
 from collections.abc import Iterable, Sequence
@@ -411,11 +411,6 @@ class ContrastiveEncoder(ContrastSettings, BaseEstimator):
         check_is_fitted(self, 'model_')
         return vectors_of_sides(self, check_texts(texts))
 
-    def save(self, folder: str | Path) -> Path:
-        "Write an ordinary Hugging Face folder, see `save_encoder`."
-        check_is_fitted(self, 'model_')
-        return save_encoder(self, Path(folder))
-
 # %% ../../nbs/hashtag/04_contrast.ipynb #e58d86ce
 def write_dense(
     folder: Path,                 # a folder that `write_pooling` filled for pooling 'cls'
@@ -478,6 +473,14 @@ def save_encoder(
     write_json(folder / 'contrast.json', record)
     write_card(folder, record)
     return folder
+
+# %% ../../nbs/hashtag/04_contrast.ipynb #7a2977cb
+def save(self: ContrastiveEncoder, folder: str | Path) -> Path:
+    "Write an ordinary Hugging Face folder, see `save_encoder`."
+    check_is_fitted(self, 'model_')
+    return save_encoder(self, Path(folder))
+
+ContrastiveEncoder.save = save
 
 # %% ../../nbs/hashtag/04_contrast.ipynb #bf46606f
 def pretrained(

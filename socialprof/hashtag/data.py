@@ -32,7 +32,8 @@ TASKS: dict[str, Task] = {'retrieval': Task('retrieval', (), 'Posts on the same 
     name: Task(name, BENCHES[name].labels, title) for name, title in _TITLES.items()}
 FILES = dict(  # task → its folder, or its file, in a source
     retrieval='hash_database.txt', stance='eval-stance', emotion='eval-emotion', irony='eval-irony',
-    offensive='eval-offensive', hate='eval-hate', humor='sem21-task7-humor', sarcasm='sem22-task6-sarcasm', custom='custom')
+    offensive='eval-offensive', hate='eval-hate', humor='sem21-task7-humor', sarcasm='sem22-task6-sarcasm',
+    custom='custom')
 PARTS = ('train', 'dev', 'test')
 
 # %% ../../nbs/hashtag/01a_data.ipynb #cd0c7a68

@@ -19,7 +19,7 @@ from ..core.formats import one_of
 from .recipes import few_shot
 from .retrievers import RETRIEVERS, settings_of
 from .data import load, tasks_in
-from .encoders import pretrained
+from .contrast import pretrained
 from .pairs import Pairing, Pairs, noise_of
 from ..lab.run import Run
 from ..lab.sections import Scores
@@ -91,7 +91,7 @@ def some_pairs(pairs: Pairs, number: int = 5) -> pd.DataFrame:
 # %% ../../nbs/hashtag/08f_pages.ipynb #957317ef
 def encoder_of(posts: pd.DataFrame, settings: dict, seed: int) -> tuple[Path, dict]:
     "(folder in the cache, its record of settings, facts and history) of an encoder trained on these posts."
-    folder = pretrained(posts.text, posts.tags, seed=seed, **settings)
+    folder = pretrained(posts.text.tolist(), posts.tags.tolist(), seed=seed, **settings)
     return folder, read_json(folder / 'contrast.json')
 
 # %% ../../nbs/hashtag/08f_pages.ipynb #bd6756c3

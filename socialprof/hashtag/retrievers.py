@@ -17,7 +17,7 @@ from ..core.config import optional
 from ..core.encode import CutTexts, encode
 from ..core.formats import one_of
 from ..core.models import MINILM
-from .encoders import pretrained
+from .contrast import pretrained
 from .pairs import PAIRINGS, Pairing
 from .store import nearest, unit
 from .topics import bm25_nearest, floor_vectors, tfidf_nearest

@@ -348,17 +348,16 @@ def answered(
     work: Work,
     source: str | Path,  # a file of posts, or a folder of them
     output: Path,        # must not be there yet
-    resume: bool,        # go on with what an interrupted run left
-    quiet: bool,         # no progress bar
+    resume: bool, quiet: bool,  # as for `similar_file`
     bad_rows: str,       # or 'set-aside': kept in OUTPUT.set-aside, and counted
     rows: int,           # posts at a time
 ) -> str:
     "Write what `work` says of every post of a source; how many posts, and what was set aside."
     files = source_of(source)
     outcome = read_all(files, bad_rows, output.with_name(f'{output.name}.set-aside'))
-    made_by = work.made_by | dict(input=folder_fingerprint(source))
+    made_by = work.made_by | dict(input=folder_fingerprint(source), bad_rows=bad_rows)
     output.parent.mkdir(parents=True, exist_ok=True)
-    growing = Growing(output, work.header, made_by | dict(bad_rows=bad_rows), resume)
+    growing = Growing(output, work.header, made_by, resume)
     before = growing.state['posts']
     left = islice(posts_of(files, Reading(bad_rows), every=True), before, None)  # what is wrong was said before
     with growing.file, _bar(made_by['what'], outcome['rows'], before, quiet) as bar:
