@@ -16,6 +16,8 @@ from ..core.text import check_texts
 from .saved import Storable
 
 # %% ../../nbs/learn/03_heads.ipynb #d053c673
+ONE_CLASS = 'y: expected at least 2 classes, found 1 class ({}); give rows of another class'
+
 def head_rows(
     head: LogisticRegression,  # fitted
 ):
@@ -24,8 +26,6 @@ def head_rows(
     return np.vstack([0 * head.coef_, head.coef_]), np.array([0., head.intercept_[0]])
 
 # %% ../../nbs/learn/03_heads.ipynb #3d61b6eb
-ONE_CLASS = 'y: expected at least 2 classes, found 1 class ({}); give rows of another class'
-
 class LogisticHead(Storable):
     "Logistic regression on features that a subclass makes: `_learn_features(X, y)` at fit, `_features(X)` afterwards."
     _standardise = True
