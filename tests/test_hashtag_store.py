@@ -50,7 +50,7 @@ def test_no_row_finds_itself(store, world):
         parts = [store.search([world[i] for i in order[k:k + size]], 5).positions for k in range(0, len(order) if size > 1 else 40, size)]
         np.testing.assert_array_equal(np.concatenate(parts), whole[order[:sum(map(len, parts))]])
     assert (whole >= 0).all()
-    assert not any(is_same(compared(text), compared(store.text(i))) for text, row in zip(world, whole) for i in row)
+    assert not any(is_same(compared(text), compared(store.text(i))) for text, row in zip(world, whole, strict=False) for i in row)
 
 def test_nearest_keeps_itself_out_by_bans(world, store):
     from socialprof.hashtag.store import nearest, same_post

@@ -44,14 +44,16 @@ def source(tmp_path_factory):
     def english(tags): return f'we are at the {" ".join(rng.choice(words, 6))} and it is good {tags}'
     def german(tags): return f'wir sind heute in der Stadt und essen {" ".join(rng.choice(["Brot", "Suppe", "Kuchen", "Fisch"], 5))} {tags}'
     tags = [f'#Tag{n}' for n in np.minimum(rng.zipf(1.4, 900), 40)]
-    texts = [english(tag) for tag in tags[:500]] + [german(tag) for tag in tags[500:600]] + [english(f'{a} {b}') for a, b in zip(tags[600:750], tags[750:])]
+    texts = [english(tag) for tag in tags[:500]] + [german(tag) for tag in tags[500:600]] + [english(f'{a} {b}') for a,
+            b in zip(tags[600:750], tags[750:], strict=False)]
     texts += [f'RT @ana: {text}' for text in texts[:30]] + texts[:20] + [f'{text} https://t.co/x{n}' for n, text in enumerate(texts[20:35])]
     texts += [english('') for _ in range(40)] + [german('') for _ in range(15)]
     rng.shuffle(texts)
     half = len(texts) // 2
     (folder / 'a.txt').write_text('\n'.join([*texts[:half], '', '']) + '\n')
     rest = [record(text, created_at='Wed Aug 27 13:08:45 +0000 2014', user=dict(screen_name='ana')) for text in texts[half:]]
-    (folder / 'b.jsonl').write_text('\n'.join([*rest, '{"delete": {"status": {"id": 1}}}', '{"limit": {"track": 3}}', record('x #Tag1', retweeted_status={'id': 1})]) + '\n')
+    (folder / 'b.jsonl').write_text('\n'.join([*rest, '{"delete": {"status": {"id": 1}}}', '{"limit": {"track": 3}}',
+            record('x #Tag1', retweeted_status={'id': 1})]) + '\n')
     return folder
 
 
@@ -59,7 +61,7 @@ def test_counts_add_up(source, tmp_path):
     steps = run(source, tmp_path, Preparation(least=10, cap=20))
     posts = posts_in(tmp_path)
     adds_up(steps, len(posts))
-    out = dict(zip(steps.step, steps.out))
+    out = dict(zip(steps.step, steps.out, strict=False))
     assert out['retweets'] == 31 and out['blank lines'] == 2 and out['deleted posts'] == 1 and out['notices'] == 1
     assert out['language'] > 90 and out['doubles'] >= 30 and out['without a tag'] == 55 and out['tags under 10 posts'] > 0
     kinds = steps.attrs['languages']
@@ -89,7 +91,7 @@ def test_every_post_has_a_tag_and_every_tag_its_posts(source, tmp_path):
     run(source, tmp_path, Preparation(languages=(), least=15))
     posts = posts_in(tmp_path)
     assert (posts.tags.str.len() > 0).all()
-    assert all(set(tags) <= set(tags_of(text)) for text, tags in zip(posts.text, posts.tags))
+    assert all(set(tags) <= set(tags_of(text)) for text, tags in zip(posts.text, posts.tags, strict=False))
     counts = posts.tags.explode().value_counts()
     table = pd.read_csv(tmp_path / 'tags.csv', index_col='tag')
     assert counts.min() >= 15 and counts.to_dict() == table.posts.to_dict() == table.posts_before.to_dict()
@@ -104,7 +106,7 @@ def test_posts_are_grouped_by_tag(source, tmp_path):
     posts = posts_in(tmp_path)
     counts = posts.tags.explode().value_counts()
     rarest = [min(tags, key=lambda tag: counts[tag]) for tags in posts.tags]
-    changes = sum(a != b for a, b in zip(rarest, rarest[1:]))
+    changes = sum(a != b for a, b in zip(rarest, rarest[1:], strict=False))
     assert changes < len(counts) + 20
 
 
@@ -124,7 +126,8 @@ def test_cap(source, tmp_path):
     assert files_in(tmp_path / 'a') == files_in(tmp_path / 'b') and set(posts_in(tmp_path / 'c').text) != set(posts.text)
 
 
-@pytest.mark.parametrize('settings', [Preparation(least=10), Preparation(least=5, cap=12), Preparation(least=5, normaliser='bertweet')], ids=['plain', 'cap', 'bertweet'])
+@pytest.mark.parametrize('settings', [Preparation(least=10), Preparation(least=5, cap=12), Preparation(least=5,
+        normaliser='bertweet')], ids=['plain', 'cap', 'bertweet'])
 def test_reads_what_it_wrote(source, tmp_path, settings):
     run(source, tmp_path / 'a', settings)
     steps = run(tmp_path / 'a', tmp_path / 'b', settings)
@@ -228,7 +231,7 @@ def test_records(tmp_path):
     (tmp_path / 'a.json').write_text('\n'.join(cases) + '\n')
     steps = run(tmp_path, beside(tmp_path))
     posts = posts_in(beside(tmp_path)).set_index('text')
-    out = dict(zip(steps.step, steps.out))
+    out = dict(zip(steps.step, steps.out, strict=False))
     assert (out['retweets'], out['deleted posts'], out['notices'], out['blank lines']) == (2, 1, 1, 1)
     assert set(posts.index) == {'the whole of it #soup #day', 'another whole one #soup', 'it was cut here…', 'a third of them #soup'}
     assert posts.tags.map(list).to_list() == [['soup']] * 4 and posts.user['another whole one #soup'] == '7' and posts.user['it was cut here…'] == 'ana'
@@ -239,7 +242,8 @@ def test_records(tmp_path):
 def test_language_that_a_record_names(tmp_path):
     source = tmp_path / 'in'
     source.mkdir()
-    (source / 'a.jsonl').write_text('\n'.join(record(line, lang='fr') for line in lines()) + '\n' + '\n'.join(record(line, lang='und') for line in lines(9, start=50)))
+    (source / 'a.jsonl').write_text('\n'.join(record(line, lang='fr') for line in lines()) + '\n' + '\n'.join(record(line,
+            lang='und') for line in lines(9, start=50)))
     french = Preparation(languages=('fr',), trust_language=True, least=3)
     assert run(source, tmp_path / 'fr', french).left.iloc[-1] == 40
     assert set(posts_in(tmp_path / 'fr').language) == {'fr'}
@@ -248,8 +252,10 @@ def test_language_that_a_record_names(tmp_path):
 
 
 BROKEN = {
-    'not json': b'{"text": "hot #soup"\n', 'a number': b'7\n', 'no text': b'{"name": "ana"}\n', 'text is a number': b'{"text": 7}\n', 'null': b'{"text": null}\n',
-    'not utf-8': b'{"text": "caf\xe9 #soup"}\n', 'half a pair': b'{"text": "hot \\ud83c #soup"}\n', 'nested': b'{"text": ' + b'[' * 100_000 + b'\n', 'a list': b'["hot #soup"]\n'}
+    'not json': b'{"text": "hot #soup"\n', 'a number': b'7\n', 'no text': b'{"name": "ana"}\n',
+            'text is a number': b'{"text": 7}\n', 'null': b'{"text": null}\n',
+    'not utf-8': b'{"text": "caf\xe9 #soup"}\n', 'half a pair': b'{"text": "hot \\ud83c #soup"}\n', 'nested': b'{"text": ' +
+            b'[' * 100_000 + b'\n', 'a list': b'["hot #soup"]\n'}
 
 @pytest.mark.parametrize('kind', BROKEN)
 def test_broken_lines(tmp_path, kind):
@@ -266,7 +272,7 @@ def test_broken_lines(tmp_path, kind):
         steps = run(tmp_path / 'in', tmp_path / 'out', replace(SMALL, bad_rows='set-aside'))
     assert any('set aside' in str(each.message) for each in caught)
     adds_up(steps, 40)
-    assert dict(zip(steps.step, steps.out))['broken lines'] == 1
+    assert dict(zip(steps.step, steps.out, strict=False))['broken lines'] == 1
     (entry, aside), = read_aside(tmp_path / 'out' / 'set-aside')
     assert aside == BROKEN[kind] and entry['line'] == 2 and entry['file'].endswith('a.jsonl')
     assert steps.attrs['reading']['set_aside']['rows'] == 1
@@ -290,7 +296,8 @@ def cut_files():
         member = tarfile.TarInfo('a.txt')
         member.size = len(data)
         file.addfile(member, io.BytesIO(data))
-    return {'a.txt.gz': gzip.compress(data)[:-900], 'a.txt.bz2': bz2.compress(data)[:-900], 'a.tar': tar.getvalue()[:100_000], 'a.tar.gz': gzip.compress(tar.getvalue())[:-900],
+    return {'a.txt.gz': gzip.compress(data)[:-900], 'a.txt.bz2': bz2.compress(data)[:-900],
+            'a.tar': tar.getvalue()[:100_000], 'a.tar.gz': gzip.compress(tar.getvalue())[:-900],
             'flip.txt.gz': gzip.compress(data)[:3000] + b'damage' * 9 + gzip.compress(data)[3054:]}
 
 @pytest.mark.parametrize('name', cut_files())
@@ -302,7 +309,8 @@ def test_cut_files_are_named(tmp_path, name, bad_rows):
 
 
 @pytest.mark.parametrize('name, data, words', [
-    ('a.json', ARRAY[:-40], 'a whole JSON array'), ('a.json', ARRAY.replace(b'},', b'}},', 3), 'a whole JSON array'), ('a.txt', 'hot #soup'.encode('utf-16'), 'UTF-16'),
+    ('a.json', ARRAY[:-40], 'a whole JSON array'), ('a.json', ARRAY.replace(b'},', b'}},', 3), 'a whole JSON array'),
+            ('a.txt', 'hot #soup'.encode('utf-16'), 'UTF-16'),
     ('a.txt', b'PK\x03\x04 a zip', 'zip'), ('a.jsonl', json.dumps(json.loads(RECORDS.splitlines()[0]), indent=1).encode(), 'one JSON object a line')])
 def test_unreadable_files_are_named(tmp_path, name, data, words):
     (tmp_path / name).write_bytes(data)
@@ -321,7 +329,8 @@ def test_wrong_sources(tmp_path, source):
     with pytest.raises(ValueError, match='nothing is left'): run(tmp_path, beside(tmp_path))
 
 
-@pytest.mark.parametrize('text, step', [('RT @ana: hot #soup', 'retweets'), ('hot soup', 'without a tag'), ('hot #soup', 'tags under 3 posts'), ('\n', 'blank lines')])
+@pytest.mark.parametrize('text, step', [('RT @ana: hot #soup', 'retweets'), ('hot soup', 'without a tag'), ('hot #soup',
+        'tags under 3 posts'), ('\n', 'blank lines')])
 def test_the_step_that_leaves_nothing_is_named(tmp_path, text, step):
     (tmp_path / 'a.txt').write_text(f'{text}\n')
     with pytest.raises(ValueError, match=f'after the step {step!r}'): run(tmp_path, beside(tmp_path))
@@ -329,7 +338,8 @@ def test_the_step_that_leaves_nothing_is_named(tmp_path, text, step):
 
 
 def test_doubles_and_near_duplicates(tmp_path):
-    base = [f'{text} #soup' for text in ('the kitchen is warm and the soup is ready for all of us tonight', 'nobody saw the train that left the town at noon on monday',
+    base = [f'{text} #soup' for text in ('the kitchen is warm and the soup is ready for all of us tonight',
+            'nobody saw the train that left the town at noon on monday',
                                          'there will be rain in the north and snow on the hills by the weekend')]
     exact = [f'@leo {base[0]} https://t.co/aB1', base[1].upper().replace('#SOUP', '#soup'), f'  {base[2]}']
     near = [base[0].replace('tonight', 'tonight!!'), base[1].replace('noon on', 'noon, on'), base[2].replace('by the', 'by this')]
