@@ -347,3 +347,12 @@ def test_real_benchmarks(tmp_path):
             printed = table[f'{split} published'].dropna()
             # the printed shares of posts with a tag count any '#', the parser here takes those of the published code
             assert np.allclose(table[split][printed.index], printed, atol=.02), name
+
+
+def test_the_store_is_part_of_a_benchmark(tmp_path):
+    "Contexts come from the store, so that another store makes other results."
+    folder = tmp_path / 'source'
+    data.write(data.simulate('irony', rows=40), folder / 'eval-irony', 'irony')
+    before = data.source_info(folder, 'irony')['fingerprint']
+    (folder / 'hash_database.txt').write_text('soup tonight #soup\n')
+    assert data.source_info(folder, 'irony')['fingerprint'] != before

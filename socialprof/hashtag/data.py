@@ -473,9 +473,10 @@ def source_info(
     if str(source) == 'simulated': return dict(kind='simulated', fingerprint='', name='simulated')
     source = Path(source).resolve()
     names = tasks_in(source) if task is None else [task_of(task).name]
-    files = [file for name in names for file in files_of(source, name)]
+    # the store counts for every task: a benchmark is read beside its posts
+    files = [file for name in dict.fromkeys([*names, 'retrieval']) for file in files_of(source, name)]
     files += [file for name in names if (file := task_folder(source, name) / 'columns.toml').is_file()]
-    if not files:
+    if not any(files_of(source, name) for name in names):
         raise FileNotFoundError(f'{source}: expected files of {" or ".join(names or TASKS)}, found none; '
                                 'name the folder that they lie in')
     hashes = [[file.relative_to(source).as_posix(), _quick_hash(file)] for file in dict.fromkeys(files)]
