@@ -232,7 +232,7 @@ def _on_random(claim: Claim) -> tuple:
     return tuple((weight, method, names.get(split, split)) for weight, method, split in claim.terms)
 
 # %% ../../nbs/hashtag/09_claims.ipynb #4c3289a8
-WORLD_SIZE = ('rows', 600)  # argument of data.load, and a small value of it
+WORLD_SIZE = ('rows', 1000)  # argument of data.load, and a small value of it
 
 EXPERIMENTS = (Experiment(
     'tags that tell the topic',
@@ -240,4 +240,4 @@ EXPERIMENTS = (Experiment(
     'where tags are given out at random, it does not',
     {'tags tell the topic': {}, 'tags tell nothing': dict(tags=0.)},
     (Arm((START, HASH), ('posts',)),),
-    {f'{HASH} ahead of {START}': beats(HASH, START, 'posts')}, 'hit@1'),)
+    {f'{HASH} ahead of {START}': beats(HASH, START, 'posts')}, 'p@10'),)
