@@ -10,7 +10,7 @@ from transformers import AutoModel, AutoTokenizer, BartConfig, BartModel, Traine
 
 from socialprof.core.encode import encode
 from socialprof.core.models import tiny
-from socialprof.hashtag.contrast import ContrastiveEncoder, pretrained, start
+from socialprof.hashtag.contrast import ContrastiveEncoder, merged, pretrained, start
 from socialprof.hashtag.gradients import Contrast, cached_step, pieces_of, plain_step
 from socialprof.hashtag.pairs import Pairing
 from socialprof.hashtag.tags import tags_of
@@ -125,3 +125,14 @@ def test_noise_decides_the_pairs():
     one = ContrastiveEncoder(**settings(epochs=1))
     other = ContrastiveEncoder(**settings(epochs=1, pairing=replace(POST, noise='none')))
     assert not np.allclose(one.fit(POSTS, TAGS).transform(POSTS), other.fit(POSTS, TAGS).transform(POSTS), atol=1e-4)
+
+
+@pytest.mark.parametrize('tuning', ['full', 'lora'])
+def test_a_share_of_the_way_lies_between_start_and_end(tuning):
+    "Half of the way is the mean of both weights; of adapters half of what they add."
+    whole = ContrastiveEncoder(**settings(tuning=tuning)).fit(POSTS, TAGS)
+    half = ContrastiveEncoder(**settings(tuning=tuning, share=.5)).fit(POSTS, TAGS)
+    begin, between, end = (merged(model).state_dict() for model in (start(whole)[0], half.model_, whole.model_))
+    assert all(torch.allclose(between[name], (begin[name] + end[name]) / 2, atol=1e-6) for name in end)
+    assert any(not torch.allclose(begin[name], end[name]) for name in end)
+    with pytest.raises(ValueError, match='share'): ContrastiveEncoder(**settings(share=0)).fit(POSTS, TAGS)
