@@ -94,6 +94,7 @@ def test_bart(tmp_path, tuning):
     folder = encoder.save(tmp_path / 'encoder')
     assert np.isfinite(encoder.transform(POSTS)).all() and encoder.facts_['pooling'] == 'mean'
     assert type(AutoModel.from_pretrained(folder)).__name__ == 'BartModel'
+    assert np.abs(encode(POSTS, model=folder, store=False) - encoder.transform(POSTS)).max() < 1e-5
     assert str(tmp_path) not in (folder / 'contrast.json').read_text()
     with pytest.raises(ValueError, match='mlm is for encoders'): start(ContrastiveEncoder(**settings(model=start_folder, mlm=.1, pooling=None)))
 

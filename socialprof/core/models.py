@@ -243,15 +243,17 @@ def _loadable(model: str | Path) -> Path:
 def load_encoder(
     model: str | Path,  # name or folder
 ):
-    "(model, tokenizer): the bare transformer in float32 and eval mode; of an encoder-decoder only the encoder."
+    "(model, tokenizer): the bare transformer in float32 and eval mode; of T5 and its kin the encoder, of BART the whole."
     import torch
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES as apart
     path = _loadable(model)
     with quiet():
         config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         tokenizer = _tokenizer_of(path, config)
         half = config.is_encoder_decoder or any(name.endswith('EncoderModel') for name in config.architectures or [])
-        kind = AutoModelForTextEncoding if half else AutoModel
+        # an encoder that transformers cannot load apart is read with its decoder, which sees the same text
+        kind = AutoModelForTextEncoding if half and config.model_type in apart else AutoModel
         loaded = kind.from_pretrained(path, config=config, dtype=torch.float32, local_files_only=True, trust_remote_code=False)
     return loaded.eval(), tokenizer
 

@@ -26,7 +26,7 @@ from scipy.sparse import csr_array
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch.utils.data import DataLoader, Dataset
-from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer, PrinterCallback
+from transformers import AutoModelForMaskedLM, PrinterCallback
 
 # %% ../../nbs/hashtag/04_contrast.ipynb #6bb3a9da
 from ..core.config import cache_dir, fingerprint, read_json, write_json
@@ -154,12 +154,7 @@ def load_start(
     model: str | Path,   # hub id or folder
 ) -> tuple:
     "(body, tokenizer) in float32: an encoder, or of BART the whole, whose decoder reads the text a second time."
-    path = find(model).path
-    config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-    if config.model_type not in ('bart', 'mbart'): body, tokenizer = load_encoder(model)
-    else:
-        with quiet(): body = AutoModel.from_pretrained(path, dtype=torch.float32, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    body, tokenizer = load_encoder(model)
     tokenizer.padding_side = 'right'
     return body, tokenizer
 
