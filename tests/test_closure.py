@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from socialprof.core.config import cache_dir, read_json, write_json
+from socialprof.hashtag import data as hashtag
 from socialprof.influencer import data as influencer
 from socialprof.lab.batch import planned
 from socialprof.lab.closure import KEEPING, PRESENTING, imported
@@ -159,12 +160,16 @@ def a_source(paper: str, folder: Path) -> tuple[str, Path, list]:
         violence.write(events.simulate('six', rows=60), folder / 'six', 'six')
         more = [lambda: violence.write(events.simulate('all', rows=60), folder / 'all', 'all')]
         return 'violence/run_classical', 'six', next(path for path in (folder / 'six').iterdir()), more
+    if paper == 'hashtag':
+        hashtag.write(hashtag.simulate('irony', rows=90), folder / 'irony', 'irony')
+        more = [lambda: hashtag.write(hashtag.simulate('emotion', rows=90), folder / 'emotion', 'emotion')]
+        return 'hashtag/run_context', 'irony', folder / 'irony' / 'train.json', more
     retweet.write(world.simulate(rows=300), folder)
     more = [lambda: retweet.write(world.simulate(rows=300, seed=1), folder, part='val')]
     return 'retweet/run_methods', 'retweet', folder / 'training.tsv', more
 
 
-@pytest.mark.parametrize('paper', ['influencer', 'violence', 'retweet'])
+@pytest.mark.parametrize('paper', ['influencer', 'violence', 'retweet', 'hashtag'])
 def test_only_files_that_are_read_count(paper, tmp_path):
     folder = tmp_path / 'source'
     notebook, task, file, additions = a_source(paper, folder)
