@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
+from .cache import touch
 from .config import MissingPackage, cache_dir, fingerprint
 from .models import Weights, load_encoder, quiet
 from .recipe import PRECISIONS, Settings, identity
@@ -292,6 +293,7 @@ def graph(
     if not has_openvino(): raise MissingPackage('openvino', 'fast')
     folder = _graph_folder(weights, settings, left_out)
     with FileLock(folder.with_suffix('.lock')):
+        touch(folder)
         if (folder / 'model.xml').exists(): return folder / 'model.xml'
         converted = _convert(weights, settings, left_out)
         draft = Path(tempfile.mkdtemp(prefix='.', dir=folder.parent))

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from .cache import touch
 from .config import cache_dir, fingerprint, online, raw_dir, read_json, sha256, write_json
 
 # %% ../../nbs/core/05_models.ipynb #681140bc
@@ -289,7 +290,9 @@ def build_folder(
     def whole() -> bool:
         note = target / 'made.json'
         return note.is_file() and bool(files := weight_files(target)) and read_json(note)['sha256'] == weights_hash(files)
-    if whole(): return target
+    if whole():
+        touch(target)
+        return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(target.name + '.lock')):
         if whole(): return target

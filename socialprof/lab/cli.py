@@ -298,19 +298,25 @@ def _bytes(text: str) -> int:
 def cache(
     days: Annotated[float | None, typer.Option(min=0, help='Delete what was not used for so many days.')] = None,
     size: Annotated[
-        str | None, typer.Option(help='Delete what was not used for longest until so much is left: 500MB, 2GB.')
+        str | None, typer.Option(help='Delete vectors that were not used for longest until so much is left: 500MB, 2GB.')
     ] = None,
 ):
-    "Stored vectors: what there is; --days and --size delete. Nothing but time is lost."
+    "What is kept to save time, and how large it is; --days and --size delete. Nothing but time is lost."
+    from socialprof.core.cache import delete_entries, kinds
     from socialprof.core.store import evict, stored
     with _plain_errors():
         if days is not None or size is not None:
             blocks, gone = evict(days, None if size is None else _bytes(size))
             typer.echo(f'deleted {gone / 1e6:.1f} MB of vectors in {blocks} blocks')
-        found = stored()
-        if len(found):
-            typer.echo(found.assign(MB=found.pop('bytes') / 1e6).to_string(index=False, float_format='{:.1f}'.format))
-        typer.echo(f"{int(found.vectors.sum()):,} vectors stored")
+        if days is not None:
+            entries, gone = delete_entries(days)
+            typer.echo(f'deleted {gone / 1e6:.1f} MB of other kinds in {entries} entries')
+        table = kinds()
+        if len(table): typer.echo(table.to_string(index=False, float_format='{:.1f}'.format))
+        spaces = stored()
+        if len(spaces):
+            typer.echo(spaces.assign(MB=spaces.pop('bytes') / 1e6).to_string(index=False, float_format='{:.1f}'.format))
+        typer.echo(f"{int(spaces.vectors.sum()):,} vectors stored")
 
 # %% ../../nbs/lab/05_cli.ipynb #0fpaper0
 def _predictor(model: Path):
