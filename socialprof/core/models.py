@@ -249,13 +249,14 @@ def load_encoder(
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES as apart
     path = _loadable(model)
+    there = dict(local_files_only=True, trust_remote_code=False)
     with quiet():
-        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(path, **there)
         tokenizer = _tokenizer_of(path, config)
         half = config.is_encoder_decoder or any(name.endswith('EncoderModel') for name in config.architectures or [])
         # an encoder that transformers cannot load apart is read with its decoder, which sees the same text
         kind = AutoModelForTextEncoding if half and config.model_type in apart else AutoModel
-        loaded = kind.from_pretrained(path, config=config, dtype=torch.float32, local_files_only=True, trust_remote_code=False)
+        loaded = kind.from_pretrained(path, config=config, dtype=torch.float32, **there)
     return loaded.eval(), tokenizer
 
 # %% ../../nbs/core/05_models.ipynb #8250ff7e

@@ -294,28 +294,34 @@ def _bytes(text: str) -> int:
         raise UsageError(f'--size expects bytes, or a number with KB, MB, GB or TB, found {text!r}') from None
 
 # %% ../../nbs/lab/05_cli.ipynb #98604e18
+def _deleted(days: float | None, size: str | None) -> list[str]:
+    "Delete what is old or too much in the cache; what was deleted, in sentences."
+    from socialprof.core.cache import delete_entries
+    from socialprof.core.store import evict
+    if days is None and size is None: return []
+    blocks, gone = evict(days, None if size is None else _bytes(size))
+    sentences = [f'deleted {gone / 1e6:.1f} MB of vectors in {blocks} blocks']
+    if days is None: return sentences
+    entries, gone = delete_entries(days)
+    return [*sentences, f'deleted {gone / 1e6:.1f} MB of other kinds in {entries} entries']
+
+# %% ../../nbs/lab/05_cli.ipynb #83deeffc
 @data_app.command()
 def cache(
     days: Annotated[float | None, typer.Option(min=0, help='Delete what was not used for so many days.')] = None,
     size: Annotated[
-        str | None, typer.Option(help='Delete vectors that were not used for longest until so much is left: 500MB, 2GB.')
+        str | None, typer.Option(help='Delete vectors not used for longest until so much is left: 500MB, 2GB.')
     ] = None,
 ):
     "What is kept to save time, and how large it is; --days and --size delete. Nothing but time is lost."
-    from socialprof.core.cache import delete_entries, kinds
-    from socialprof.core.store import evict, stored
+    from socialprof.core.cache import kinds
+    from socialprof.core.store import stored
     with _plain_errors():
-        if days is not None or size is not None:
-            blocks, gone = evict(days, None if size is None else _bytes(size))
-            typer.echo(f'deleted {gone / 1e6:.1f} MB of vectors in {blocks} blocks')
-        if days is not None:
-            entries, gone = delete_entries(days)
-            typer.echo(f'deleted {gone / 1e6:.1f} MB of other kinds in {entries} entries')
-        table = kinds()
-        if len(table): typer.echo(table.to_string(index=False, float_format='{:.1f}'.format))
+        for sentence in _deleted(days, size): typer.echo(sentence)
         spaces = stored()
-        if len(spaces):
-            typer.echo(spaces.assign(MB=spaces.pop('bytes') / 1e6).to_string(index=False, float_format='{:.1f}'.format))
+        tables = [kinds(), spaces.assign(MB=spaces.bytes / 1e6).drop(columns='bytes')]
+        for table in tables:
+            if len(table): typer.echo(table.to_string(index=False, float_format='{:.1f}'.format))
         typer.echo(f"{int(spaces.vectors.sum()):,} vectors stored")
 
 # %% ../../nbs/lab/05_cli.ipynb #0fpaper0
