@@ -91,6 +91,8 @@ class WriterSettings(ModelSettings):
 
     @property
     def peak_rate(self) -> float: return RATES[self.tuning] if self.learning_rate is None else self.learning_rate
+    @property
+    def trains(self) -> bool: return self.tuning != 'none' and self.steps > 0
 
 # %% ../../nbs/engagement/06a_writer.ipynb #b55e64dc
 def check_settings(settings: WriterSettings) -> None:
@@ -447,11 +449,12 @@ def train_writer(
     settings = replace(writer.settings(), callbacks=(*writer.callbacks, watch))
     options = dict(args=writer_arguments(settings, folder, writer.precision_, keep), data_collator=collate)
     fit = (rows, token_loss, folder, keep, writer.precision_)
-    history = train(settings, writer.model_, writer.tokenizer_, *fit, **options)
+    with memory_watch() as memory: history = train(settings, writer.model_, writer.tokenizer_, *fit, **options)
+    writer.memory_mb_ = memory.extra
     writer.history_ = [dict(step=step) | entry | watch.of(step) for step, entry in enumerate(history, 1)]
     writer.step_seconds_ = float(np.median(watch.seconds)) if watch.seconds else np.nan
 
-# %% ../../nbs/engagement/06a_writer.ipynb #f994eceb
+# %% ../../nbs/engagement/06a_writer.ipynb #90913b4e
 FITTED = (   # what a fit notes, beside the model
     'truncated_', 'trainable_', 'history_', 'weights_', 'step_seconds_', 'memory_mb_', 'validation_loss_',
     'rows_')
@@ -465,17 +468,14 @@ class PostWriter(TunedWriter):
     ):
         "Sets `model_ tokenizer_` and the facts of the fit, see FITTED; errors say what is wrong."
         check_settings(self)
-        trains = self.tuning != 'none' and self.steps > 0
-        if trains and not len(prompts): raise ValueError('expected at least one prompt and its post to train on, found none')
+        if self.trains and not len(prompts): raise ValueError('expected a prompt and its post to train on, found none')
         self.precision_ = choose_precision(self.precision)
         with settled(self.seed, self.threads), workspace(self, job_of(self, prompts, texts)) as (folder, keep):
             model, self.tokenizer_ = load_writer_model(self.model, self.bits)
             self.model_ = tuned(model, self).eval()
             rows = rows_of_posts(self.tokenizer_, prompts, texts, self)
             start_facts(self, rows)
-            if trains:
-                with memory_watch() as memory: train_writer(self, rows, validation, folder, keep)
-                self.memory_mb_ = memory.extra
+            if self.trains: train_writer(self, rows, validation, folder, keep)
         if validation: self.validation_loss_ = self.loss(*validation)
         return self
 
@@ -530,13 +530,13 @@ def plain_fact(value):
     "A fact of a fit as JSON can hold it: NaN becomes None."
     return None if isinstance(value, float) and np.isnan(value) else value
 
-# %% ../../nbs/engagement/06a_writer.ipynb #ca58f75c
+# %% ../../nbs/engagement/06a_writer.ipynb #efcc90d9
 def load_writer(
     kind: type,      # PostWriter
     folder: Path,
     model=None,      # the body, if that was a local folder
 ) -> TunedWriter:
-    "What `save_writer` wrote, with the same texts; FileNotFoundError for no whole folder, ValueError for other weights."
+    "What `save_writer` wrote; FileNotFoundError where there is no whole folder, ValueError for other weights."
     if not (folder / 'writer.json').is_file():
         raise FileNotFoundError(f'{folder}: expected writer.json, as PostWriter.save writes it, found none; '
                                 'name a folder saved whole')
