@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PLACEHOLDERS', 'CONSTANT', 'FLOORS', 'Judge', 'without_placeholders', 'latest_places', 'first_of', 'latest_posts',
-           'most_alike', 'nearest_captions', 'old_places', 'OldPosts', 'save_old', 'load_old', 'loops', 'folded',
-           'copies', 'doubles', 'faults', 'fault_table', 'account_classifier', 'account_shown', 'account_table',
-           'likes_judge', 'halves', 'mean_by_unit', 'dose_test', 'chosen_by', 'goodhart']
+           'most_alike', 'nearest_captions', 'old_places', 'of_floors', 'OldPosts', 'save_old', 'load_old', 'loops',
+           'folded', 'copies', 'doubles', 'faults', 'fault_table', 'account_classifier', 'account_shown',
+           'account_table', 'likes_judge', 'halves', 'mean_by_unit', 'dose_test', 'chosen_by', 'goodhart']
 
 # %% ../../nbs/engagement/06b_floors.ipynb #b66a8fd7
 from collections import Counter
@@ -44,8 +44,8 @@ def latest_places(
 ) -> np.ndarray:          # [n] places in `old`; −1: none
     "The place of the latest old post that is strictly earlier and has the same key; an empty key has none."
     by = [key] if key else []
-    left = new[['time', *by]].assign(row=np.arange(len(new))).sort_values('time', kind='stable')
-    right = old[['time', *by]].assign(place=np.arange(len(old))).sort_values('time', kind='stable')
+    left = new[['time', *by]].assign(row=np.arange(len(new))).dropna().sort_values('time', kind='stable')
+    right = old[['time', *by]].assign(place=np.arange(len(old))).dropna().sort_values('time', kind='stable')
     if key: right = right[right[key] != '']
     joined = pd.merge_asof(left, right, on='time', by=key, allow_exact_matches=False)
     return joined.set_index('row').place.reindex(range(len(new))).fillna(-1).to_numpy(int)
@@ -113,7 +113,16 @@ def old_places(kind: str, old: pd.DataFrame, new: pd.DataFrame, seed: int = 0) -
     if kind == 'nearest caption': return nearest_captions(old, new)
     return np.random.default_rng(seed).integers(len(old), size=len(new))
 
-# %% ../../nbs/engagement/06b_floors.ipynb #401629ab
+# %% ../../nbs/engagement/06b_floors.ipynb #fdf82aa4
+def of_floors(frame: pd.DataFrame) -> pd.DataFrame:
+    "Account, company, time, text and caption of posts; '' or NaT where a source has no such column."
+    texts = {name: frame[name].fillna('').astype(str) if name in frame else '' for name in
+             ('account', 'company', 'text', 'caption')}
+    times = frame['time'] if 'time' in frame else pd.Series(pd.NaT, frame.index)
+    times = pd.to_datetime(times, utc=True).astype('datetime64[us, UTC]')
+    return pd.DataFrame(texts | dict(time=times), index=frame.index).reset_index(drop=True)
+
+# %% ../../nbs/engagement/06b_floors.ipynb #67660e27
 @dataclass
 class OldPosts:
     "A writer that repeats old posts; of the same use as a `PostWriter`."
@@ -124,16 +133,14 @@ class OldPosts:
         "Keep the posts; ValueError for none."
         one_of('floor', self.kind, FLOORS)
         if not len(frame): raise ValueError('expected old posts that can be repeated, found none')
-        columns = ['account', 'company', 'time', 'text']
-        captions = frame['caption'].fillna('').to_numpy(str) if 'caption' in frame else ''
-        self.posts_ = frame[columns].assign(caption=captions).reset_index(drop=True)
+        self.posts_ = of_floors(frame)
         return self
 
     def write(self, frame: pd.DataFrame) -> list[str]:
         "A post for each row."
         if self.kind == 'placeholders': return [CONSTANT] * len(frame)
-        new = frame if 'caption' in frame else frame.assign(caption='')
-        return self.posts_.text.iloc[old_places(self.kind, self.posts_, new, self.seed)].tolist()
+        places = old_places(self.kind, self.posts_, of_floors(frame), self.seed)
+        return self.posts_.text.iloc[places].tolist()
 
     def save(self, folder: str | Path) -> Path: return save_old(self, Path(folder))
     @classmethod

@@ -97,7 +97,7 @@ def decoding_table(
         rows[way] = {
             'seconds a post': written.seconds / len(prompts), 'MB': size,
             'same text': np.mean([one == other for one, other in pairs]),
-            'ROUGE-L': np.mean([rouge_l(one, (other,)) for one, other in pairs])}
+            'ROUGE-L': np.mean([1. if one == other else rouge_l(one, (other,)) for one, other in pairs])}
     return pd.DataFrame(rows).T
 
 # %% ../../nbs/engagement/06c_probes.ipynb #62657991
