@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OUTCOMES', 'FILLERS', 'NUMBERS', 'KEYS', 'COPY', 'COUNTED', 'RANGES', 'Features', 'features_of', 'feature_table',
            'LeakError', 'words_of', 'is_outcome', 'is_number_of_rows', 'order_agreement', 'copies_of',
-           'is_like_numbers', 'range_of', 'impossible_values', 'guard', 'same_columns', 'named_share']
+           'is_like_numbers', 'range_of', 'impossible_values', 'check_values', 'guard', 'same_columns', 'named_share']
 
 # %% ../../nbs/engagement/04_features.ipynb #f49cc3ed
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,8 +69,8 @@ class LeakError(ValueError):
 
 # %% ../../nbs/engagement/04_features.ipynb #55e97644
 OUTCOMES = frozenset('like likes favorite favorites favourite favourites comment comments reply replies retweet '
-                     'retweets share shares view views impression impressions quote quotes bookmark bookmarks engagement '
-                     'target label y level topic kind'.split())  # the last three are a simulation's hidden truth
+                     'retweets share shares view views impression impressions quote quotes bookmark bookmarks '
+                     'engagement target label y level topic kind'.split())  # level, topic, kind: hidden truth
 FILLERS = frozenset('log log1p log10 ln sqrt count counts number num n total of raw true 1 p rank scaled the'.split())
 NUMBERS = frozenset('id ids index key row rownumber unnamed 0'.split())   # what a row is called by
 KEYS = frozenset('tweet post status row'.split())
@@ -161,7 +161,13 @@ def impossible_values(features: Features) -> str:
         return f'expected {name!r} {limits}, found {column[row]:g} in row {row} and {len(wrong)} in all'
     return ''
 
-# %% ../../nbs/engagement/04_features.ipynb #9d8e660f
+# %% ../../nbs/engagement/04_features.ipynb #df24806b
+def check_values(features: Features) -> None:
+    "ValueError for a value that there cannot be."
+    sentence = impossible_values(features)
+    if sentence: raise ValueError(f'{sentence}; mend or drop the column')
+
+# %% ../../nbs/engagement/04_features.ipynb #8bf8d4fa
 def guard(
     table,                          # Features, DataFrame or array [n, d]
     y=None,                         # [n] the likes of these rows, where there are some: no column may copy them
@@ -173,7 +179,7 @@ def guard(
     for name in features.names:
         if is_outcome(name, forbidden): raise LeakError(f'{name!r} is known only after the post; {remedy}')
         if is_number_of_rows(name): raise LeakError(f'{name!r} numbers the rows and says nothing of a post; {remedy}')
-    if sentence := impossible_values(features): raise ValueError(f'{sentence}; mend or drop the column')
+    check_values(features)
     numbering = [name for k, name in enumerate(features.names)
                  if not words_of(name) & COUNTED and is_like_numbers(features.values[:, k])]
     if numbering: raise LeakError(f'{numbering[0]!r} holds whole numbers, none twice, as an id does; {remedy}')
