@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FEW', 'PICTURES', 'CELLS', 'drawn_units', 'picture_paths', 'joined', 'VectorViews', 'joined_texts', 'text_vectors',
-           'picture_vectors', 'captions', 'caption_vectors', 'once', 'Views']
+           'picture_vectors', 'captions', 'caption_vectors', 'once', 'whole', 'Views']
 
 # %% ../../nbs/engagement/08a_views.ipynb #56ca75e7
 from collections.abc import Callable
@@ -134,6 +134,14 @@ def once(self: VectorViews, cell: Cell, key: tuple, make: Callable):
     return parts[key]
 
 VectorViews.once = once
+
+# %% ../../nbs/engagement/08a_views.ipynb #4d71f041
+def whole(self: VectorViews, name: str, make: Callable):
+    "What `make` makes of all posts, made once: `make` reads these views, and no likes."
+    if name not in self.encoded: self.encoded[name] = make(self)
+    return self.encoded[name]
+
+VectorViews.whole = whole
 
 # %% ../../nbs/engagement/08a_views.ipynb #adc4cdce
 class Views(VectorViews):
