@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BLOCK', 'NEAREST', 'COLUMNS', 'CHANCE', 'LATER', 'WIDEST', 'MOST', 'TOGETHER', 'SUFFIX', 'COIN', 'unit_rows',
-           'word_rows', 'first_columns', 'likes_apart', 'account_pairs', 'each_once', 'usable_rows', 'matched_pairs',
-           'account_bounds', 'clustered_mean', 'hits', 'pair_accuracy', 'pair_table', 'inside', 'complete',
+           'word_rows', 'first_columns', 'likes_apart', 'account_pairs', 'each_once', 'usable_rows', 'account_bounds',
+           'matched_pairs', 'clustered_mean', 'hits', 'pair_accuracy', 'pair_table', 'inside', 'complete',
            'inside_score', 'pair_scores', 'guesses', 'pair_rows', 'pair_figure']
 
 # %% ../../nbs/engagement/05_pairs.ipynb #1c5736d1
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse, stats
 from ..core.splits import filled
+from .splits import seconds as seconds_of
 from .views import drawn_units
 
 # %% ../../nbs/engagement/05_pairs.ipynb #a460b972
@@ -111,11 +112,7 @@ def usable_rows(
     complete = filled(frame, 'account') & filled(frame, 'time') & filled(frame, 'likes')
     chosen = chosen[complete[chosen]]
     account = frame['account'].to_numpy(object)[chosen].astype(str)
-    return chosen[np.lexsort((_seconds(frame)[chosen], account))]
-
-def _seconds(frame: pd.DataFrame) -> np.ndarray:
-    times = pd.to_datetime(frame['time'], utc=True)
-    return (times - pd.Timestamp(0, tz='UTC')).dt.total_seconds().to_numpy(float)
+    return chosen[np.lexsort((seconds_of(frame)[chosen], account))]
 
 # %% ../../nbs/engagement/05_pairs.ipynb #aaaf45c7
 COLUMNS = ('first', 'second', 'more', 'account', 'unit', 'days', 'similarity', 'ratio')
@@ -123,7 +120,7 @@ COLUMNS = ('first', 'second', 'more', 'account', 'unit', 'days', 'similarity', '
 def _described(frame: pd.DataFrame, first: np.ndarray, second: np.ndarray, cosine: np.ndarray) -> pd.DataFrame:
     "The columns of chosen pairs, by account and time."
     likes = frame['likes'].to_numpy(float)
-    seconds = _seconds(frame)
+    seconds = seconds_of(frame)
     high = np.maximum(likes[first], likes[second])
     low = np.minimum(likes[first], likes[second])
     table = pd.DataFrame(dict(
@@ -132,31 +129,6 @@ def _described(frame: pd.DataFrame, first: np.ndarray, second: np.ndarray, cosin
         days=(seconds[second] - seconds[first]) / 86_400, similarity=cosine, ratio=high / np.maximum(low, 1)))
     order = np.lexsort((table['second'], seconds[first], table['account'].astype(str)))
     return table.iloc[order].reset_index(drop=True)
-
-# %% ../../nbs/engagement/05_pairs.ipynb #42059d59
-def matched_pairs(
-    frame: pd.DataFrame,             # account, time, likes and text of each post
-    vectors=None,                    # [n, d] of the texts, dense or sparse; None: TF-IDF of these posts' words
-    rows: np.ndarray | None = None,  # positions of the test rows: both posts of a pair are of them; None: all
-    days: float = 7.,                # apart, at most
-    ratio: float = 2.,               # how many times the likes of the other one, at least
-    least: float = 5.,               # how many likes more, at least
-    similarity: float = .5,          # cosine of the texts, at least
-    once: bool = True,               # is each post in one pair at most?
-) -> pd.DataFrame:  # COLUMNS: positions of the earlier and the later post, which got more, account, unit, days, …
-    "Pairs of like posts of one account with unlike likes. The likes choose the pairs and are never a score."
-    order = usable_rows(frame, rows)
-    matrix = word_rows(frame['text'].iloc[order]) if vectors is None else unit_rows(vectors[order])
-    likes = frame['likes'].to_numpy(float)[order]
-    seconds = _seconds(frame)[order]
-    parts = [(np.empty(0, int), np.empty(0, int), np.empty(0))]
-    for begin, end in account_bounds(frame['account'].to_numpy(object)[order]):
-        part = slice(begin, end)
-        blocks = account_pairs(seconds[part], likes[part], matrix[part], days, ratio, least, similarity)
-        parts += [(first + begin, second + begin, cosine) for first, second, cosine in blocks]
-    first, second, cosine = (np.concatenate(column) for column in zip(*parts, strict=True))
-    chosen = each_once(first, second, seconds[second] - seconds[first], len(order)) if once else np.arange(len(first))
-    return _described(frame, order[first[chosen]], order[second[chosen]], cosine[chosen])
 
 # %% ../../nbs/engagement/05_pairs.ipynb #db6e25e4
 def account_bounds(
@@ -167,6 +139,41 @@ def account_bounds(
     if not len(names): return []
     cuts = np.flatnonzero(names[1:] != names[:-1]) + 1
     return list(zip([0, *cuts.tolist()], [*cuts.tolist(), len(names)], strict=True))
+
+# %% ../../nbs/engagement/05_pairs.ipynb #ab03224f
+def _candidates(
+    posts: pd.DataFrame,   # usable ones, by account and time
+    seconds: np.ndarray,   # [n]
+    vectors,               # [n, d] unit rows
+    rule: tuple,           # days, ratio, least, similarity
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "(first, second, cosine) of all accounts' candidates."
+    likes = posts['likes'].to_numpy(float)
+    parts = [(np.empty(0, int), np.empty(0, int), np.empty(0))]
+    for begin, end in account_bounds(posts['account']):
+        part = slice(begin, end)
+        blocks = account_pairs(seconds[part], likes[part], vectors[part], *rule)
+        parts += [(first + begin, second + begin, cosine) for first, second, cosine in blocks]
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
+
+# %% ../../nbs/engagement/05_pairs.ipynb #7ba8134e
+def matched_pairs(
+    frame: pd.DataFrame,             # account, time, likes and text of each post
+    vectors=None,                    # [n, d] of the texts, dense or sparse; None: TF-IDF of these posts' words
+    rows: np.ndarray | None = None,  # positions of the test rows: both posts are of them; None: all
+    days: float = 7.,                # apart, at most
+    ratio: float = 2.,               # how many times the likes of the other one, at least
+    least: float = 5.,               # how many likes more, at least
+    similarity: float = .5,          # cosine of the texts, at least
+    once: bool = True,               # is each post in one pair at most?
+) -> pd.DataFrame:  # COLUMNS: positions of the earlier and the later post, which got more, account, unit, days, …
+    "Pairs of like posts of one account with unlike likes. The likes choose the pairs and are never a score."
+    order = usable_rows(frame, rows)
+    seconds = seconds_of(frame)[order]
+    matrix = word_rows(frame['text'].iloc[order]) if vectors is None else unit_rows(vectors[order])
+    first, second, cosine = _candidates(frame.iloc[order], seconds, matrix, (days, ratio, least, similarity))
+    chosen = each_once(first, second, seconds[second] - seconds[first], len(order)) if once else np.arange(len(first))
+    return _described(frame, order[first[chosen]], order[second[chosen]], cosine[chosen])
 
 # %% ../../nbs/engagement/05_pairs.ipynb #afa1dbf7
 def clustered_mean(
@@ -196,7 +203,7 @@ def hits(
     turned = np.where(pairs['more'] == 'second', gap, -gap)
     return np.where(np.isnan(turned), .5, (np.sign(turned) + 1) / 2)
 
-# %% ../../nbs/engagement/05_pairs.ipynb #63083b38
+# %% ../../nbs/engagement/05_pairs.ipynb #b2f12c52
 CHANCE = .5
 
 def pair_accuracy(
@@ -208,12 +215,18 @@ def pair_accuracy(
     right = hits(scores, pairs)
     accuracy, low, high = clustered_mean(right, pairs['unit'], level)
     bounds = dict(low=max(low, 0.), high=min(high, 1.)) if low == low else dict(low=np.nan, high=np.nan)
-    counts = dict(pairs=len(pairs), units=int(pairs['unit'].nunique()), ties=float((right == .5).mean()) if len(pairs) else np.nan)
+    ties = float((right == .5).mean()) if len(pairs) else np.nan
+    counts = dict(pairs=len(pairs), units=int(pairs['unit'].nunique()), ties=ties)
     return dict(accuracy=accuracy) | bounds | counts
 
-# %% ../../nbs/engagement/05_pairs.ipynb #031f7e37
+# %% ../../nbs/engagement/05_pairs.ipynb #f0b8763c
 LATER = 'the later post'
 
+def _against_chance(low: float, high: float) -> str:
+    if low > CHANCE: return 'better than chance'
+    return 'worse than chance' if high < CHANCE else 'not told from chance'
+
+# %% ../../nbs/engagement/05_pairs.ipynb #261caf58
 def pair_table(
     scores: dict[str, np.ndarray],  # name → [n]
     pairs: pd.DataFrame,
@@ -225,10 +238,6 @@ def pair_table(
     rules = {} if chained else {LATER: later}
     rows = [dict(what=name) | pair_accuracy(values, pairs) for name, values in (scores | rules).items()]
     return pd.DataFrame(rows).assign(verdict=lambda table: [*map(_against_chance, table['low'], table['high'])])
-
-def _against_chance(low: float, high: float) -> str:
-    if low > CHANCE: return 'better than chance'
-    return 'worse than chance' if high < CHANCE else 'not told from chance'
 
 # %% ../../nbs/engagement/05_pairs.ipynb #949f006a
 WIDEST = 64      # columns of a block, beyond which its leading components stand for it
@@ -312,21 +321,23 @@ def guesses(scores: np.ndarray, pairs: pd.DataFrame, seed: int) -> np.ndarray:
     later = np.where(np.isnan(gap) | (gap == 0), coin, gap > 0)
     return np.where(later, 'second', 'first').astype(object)
 
-# %% ../../nbs/engagement/05_pairs.ipynb #dfd153ab
+# %% ../../nbs/engagement/05_pairs.ipynb #915aeeb6
 def pair_rows(
     scores: dict[str, np.ndarray],  # what → [n] of all posts of the frame
     pairs: pd.DataFrame,            # from `matched_pairs`, of the cell's test rows
     cell,                           # its split, fold, seed and number of training rows stand in the rows
-) -> pd.DataFrame:                  # method, split, fold, seed, trained_on, unit, kind, y, predicted, company, account
+) -> pd.DataFrame:                  # method, split, fold, seed, trained_on, unit, kind, y, predicted
     "Predictions of classes: which post of each pair got more; 'chance' is a coin."
     about = dict(split=cell.split, fold=cell.fold, seed=cell.seed, trained_on=len(cell.train))
     truth = dict(unit=pairs['unit'], kind='classes', y=pairs['more'].astype(object))
-    named = scores | {COIN: np.zeros(1 + int(pairs[['first', 'second']].to_numpy().max(initial=0)))}
-    parts = [pd.DataFrame(dict(method=name + SUFFIX) | about | truth | dict(predicted=guesses(values, pairs, cell.seed)))
-             for name, values in named.items()]
+    last = int(pairs[['first', 'second']].to_numpy(int).max(initial=0))
+    parts = []
+    for name, values in (scores | {COIN: np.zeros(1 + last)}).items():
+        columns = dict(method=name + SUFFIX) | about | truth
+        parts.append(pd.DataFrame(columns | dict(predicted=guesses(values, pairs, cell.seed))))
     return pd.concat(parts, ignore_index=True)
 
-# %% ../../nbs/engagement/05_pairs.ipynb #95f13449
+# %% ../../nbs/engagement/05_pairs.ipynb #f581a0e5
 def pair_figure(
     table: pd.DataFrame,  # from `pair_table`
 ):
@@ -334,7 +345,8 @@ def pair_figure(
     import matplotlib.pyplot as plt
     import seaborn as sns
     shown = table.iloc[::-1].reset_index(drop=True)
-    with sns.axes_style('whitegrid'): figure, axis = plt.subplots(figsize=(7, 1 + .36 * len(shown)), layout='constrained')
+    with sns.axes_style('whitegrid'):
+        figure, axis = plt.subplots(figsize=(7, 1 + .36 * len(shown)), layout='constrained')
     plt.close(figure)
     clear = shown['verdict'] == 'better than chance'
     for colour, part in (('#2a7f3f', shown[clear]), ('#8a8a8a', shown[~clear])):
@@ -343,5 +355,5 @@ def pair_figure(
     axis.axvline(CHANCE, color='black', linestyle=':')
     axis.set_yticks(shown.index, shown['what'])
     axis.set(xlabel='share of pairs guessed right, 95 % interval by account', ylim=(-.6, len(shown) - .4))
-    axis.set_title(f'Which of two like posts got more? {table.pairs.max():,} pairs, dotted: chance', fontsize=10)
+    axis.set_title(f'Which of two like posts got more? {table.pairs.max():,} pairs; dotted: chance', fontsize=10)
     return figure
