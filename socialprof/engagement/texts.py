@@ -6,7 +6,7 @@
 __all__ = ['KEPT', 'PROFILES', 'RATES', 'WRITERS', 'LOSSES', 'METHODS', 'PLAIN', 'posts_of', 'unread', 'Parts', 'parts_of',
            'settings_of', 'fit_writer', 'text_columns', 'fit_floor', 'writer_budget', 'plain_rows', 'post_rows',
            'main_rows', 'writers_in', 'fault_page', 'account_page', 'judges_of', 'probe_posts', 'dose_page',
-           'goodhart_page', 'forgetting_page', 'decoding_page', 'cost_page']
+           'goodhart_page', 'forgetting_page', 'decoding_page', 'cost_page', 'encoders', 'as_facts']
 
 # %% ../../nbs/engagement/08c_texts.ipynb #bfd23636
 from collections.abc import Sequence
@@ -275,3 +275,16 @@ def decoding_page(fitted: Fitted, views: Views, cell: Cell, rows: int = 16) -> p
 def cost_page(fitted: Fitted) -> pd.DataFrame:
     "Trained weights, seconds, memory and losses of each language model, see `probes.cost_table`."
     return cost_table(writers_in(fitted)) if writers_in(fitted) else pd.DataFrame()
+
+# %% ../../nbs/engagement/08c_texts.ipynb #98d1ee72
+def encoders(fitted: Fitted) -> dict[str, str]:
+    "The language models of a run: name → hash of the weights that the tuning started from."
+    return {str(writer.model): writer.weights_ for writer in writers_in(fitted).values()}
+
+# %% ../../nbs/engagement/08c_texts.ipynb #530368ee
+def as_facts(tables: dict[str, pd.DataFrame]) -> dict[str, list[dict]]:
+    "Tables as JSON can hold them; NaN is left out."
+    rows = {name: table.rename_axis('method').reset_index().to_dict('records') for name, table in tables.items()}
+    def plain(value): return value.item() if isinstance(value, np.generic) else value
+    return {name: [{str(key): plain(value) for key, value in row.items() if value == value} for row in some]
+            for name, some in rows.items()}

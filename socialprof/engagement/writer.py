@@ -469,6 +469,7 @@ class PostWriter(TunedWriter):
         "Sets `model_ tokenizer_` and the facts of the fit, see FITTED; errors say what is wrong."
         check_settings(self)
         if self.trains and not len(prompts): raise ValueError('expected a prompt and its post to train on, found none')
+        if self.bits == 8: in_8_bits()   # says what is missing before weights are looked for
         self.precision_ = choose_precision(self.precision)
         with settled(self.seed, self.threads), workspace(self, job_of(self, prompts, texts)) as (folder, keep):
             model, self.tokenizer_ = load_writer_model(self.model, self.bits)
