@@ -39,7 +39,9 @@ def classed(good, rng, split):
     y = np.random.default_rng(crc32(split.encode())).choice([f'a{i}' for i in range(6)], ROWS)
     return dict(y=y, predicted=np.where(rng.random(ROWS) < (.9 if good else .1), y, rng.permutation(y)))
 
-MAKERS = dict(likes=valued, custom=valued, post=texted, picture=classed)
+def maker(claim):
+    "What makes predictions of the kind that a claim is about: its metric says which."
+    return dict(accuracy=classed, rougeL=texted, bleu4=texted).get(claim.metric, valued)
 
 def world(claim, true):
     "Predictions of all terms of a claim, three fits each."
@@ -49,7 +51,7 @@ def world(claim, true):
         for seed in range(3):
             rng = np.random.default_rng([seed, crc32(f'{method} {split}'.encode())])
             about = dict(task=claim.task, method=method, split=split, fold=0, seed=seed, unit=[f'u{i}' for i in range(ROWS)])
-            parts.append(pd.DataFrame(about | MAKERS[claim.task](good, rng, split)))
+            parts.append(pd.DataFrame(about | maker(claim)(good, rng, split)))
     return pd.concat(parts, ignore_index=True)
 
 
