@@ -7,8 +7,8 @@ __all__ = ['SMOLLM', 'BLOOM', 'TINY', 'REPORT', 'TUNINGS', 'RATES', 'FITTED', 'M
            'body_folder', 'in_8_bits', 'load_writer_model', 'tuned_layers', 'adapter_config', 'tuned', 'prompt_tokens',
            'training_row', 'Rows', 'rows_of_posts', 'padded', 'token_loss', 'total_loss', 'writer_arguments', 'Watch',
            'Memory', 'give_memory_back', 'memory_watch', 'batches', 'greedy', 'Written', 'TunedWriter', 'written_by',
-           'loss_of', 'train_writer', 'PostWriter', 'settings_of', 'job_of', 'start_facts', 'save_writer', 'plain_fact',
-           'load_writer']
+           'loss_of', 'train_writer', 'PostWriter', 'check_start', 'settings_of', 'job_of', 'start_facts',
+           'save_writer', 'plain_fact', 'load_writer']
 
 # %% ../../nbs/engagement/06a_writer.ipynb #576e55c8
 from collections.abc import Callable, Iterable, Sequence
@@ -468,8 +468,7 @@ class PostWriter(TunedWriter):
     ):
         "Sets `model_ tokenizer_` and the facts of the fit, see FITTED; errors say what is wrong."
         check_settings(self)
-        if self.trains and not len(prompts): raise ValueError('expected a prompt and its post to train on, found none')
-        if self.bits == 8: in_8_bits()   # says what is missing before weights are looked for
+        check_start(self, prompts)
         self.precision_ = choose_precision(self.precision)
         with settled(self.seed, self.threads), workspace(self, job_of(self, prompts, texts)) as (folder, keep):
             model, self.tokenizer_ = load_writer_model(self.model, self.bits)
@@ -479,6 +478,12 @@ class PostWriter(TunedWriter):
             if self.trains: train_writer(self, rows, validation, folder, keep)
         if validation: self.validation_loss_ = self.loss(*validation)
         return self
+
+# %% ../../nbs/engagement/06a_writer.ipynb #987b9a18
+def check_start(writer: WriterSettings, prompts: Sequence[str]) -> None:
+    "ValueError where there is nothing to train on; says what 8 bits need before any weights are looked for."
+    if writer.trains and not len(prompts): raise ValueError('expected a prompt and its post to train on, found none')
+    if writer.bits == 8: in_8_bits()
 
 # %% ../../nbs/engagement/06a_writer.ipynb #6e5dd802
 def settings_of(writer: WriterSettings) -> dict:
