@@ -417,7 +417,7 @@ def _load_probe(folder: str | Path) -> LinearProbe:
     "The probe in a folder that its `save` wrote."
     record = read_json(Path(folder) / 'probe.json')
     arrays = load_file(Path(folder) / 'probe.safetensors')
-    model = LinearProbe(record['strengths'])
+    model = LinearProbe(tuple(record['strengths']))
     model.names_ = record['names']
     model.mean_ = arrays['mean']
     model.spread_ = arrays['spread']
