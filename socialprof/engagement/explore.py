@@ -5,27 +5,30 @@
 # %% auto #0
 __all__ = ['WEEKDAYS', 'SIX', 'LEVELS', 'CHUNK', 'RESAMPLES', 'PRINTED_DAYS', 'PRINTED_HOURS', 'SHRINKAGE', 'ACCOUNT', 'CALENDAR',
            'METHODS_CALENDAR', 'SECTORS', 'PHRASES', 'UNKNOWN', 'BY_NAME', 'REPORTED', 'NAMED', 'MEAN', 'MEDIAN',
-           'explored', 'level_codes', 'clock', 'Inside', 'inside_of', 'permuted_sums', 'Effect', 'calendar_effect',
-           'calendar_posts', 'effect_table', 'between', 'weekday_effect', 'hour_effect', 'level_draws', 'verdict_of',
-           'peak_and_low', 'printed_days', 'account_mix', 'fit_calendar', 'calendar_method', 'owned', 'sector_of',
-           'sectors_of', 'ranked_groups', 'company_mix', 'sector_sentence', 'named_table', 'CompanyPage',
-           'company_page', 'company_sentence', 'company_pages', 'companies_table', 'axes_of', 'likes_figure',
-           'top_figure', 'effect_points', 'calendar_figure', 'length_figure', 'zeros_figure', 'sector_figure',
-           'company_figure', 'owned_figure']
+           'BLOCKS', 'explored', 'level_codes', 'clock', 'Inside', 'inside_of', 'permuted_sums', 'Effect',
+           'calendar_effect', 'calendar_posts', 'effect_table', 'between', 'weekday_effect', 'hour_effect',
+           'level_draws', 'verdict_of', 'peak_and_low', 'printed_days', 'account_mix', 'fit_calendar',
+           'calendar_method', 'owned', 'sector_of', 'sectors_of', 'ranked_groups', 'company_mix', 'sector_sentence',
+           'named_table', 'CompanyPage', 'company_page', 'company_sentence', 'company_pages', 'companies_table',
+           'axes_of', 'likes_figure', 'top_figure', 'effect_points', 'calendar_figure', 'length_figure', 'zeros_figure',
+           'sector_figure', 'company_figure', 'owned_figure', 'blocks_of', 'Paired', 'paired']
 
 # %% ../../nbs/engagement/05a_explore.ipynb #8fac3b29
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html import escape
+import time
 import numpy as np
 import pandas as pd
 from scipy import sparse, stats
 from ..core.folds import Cell
 from ..core.formats import one_of
 from ..core.splits import filled
+from .pairs import matched_pairs, pair_rows, pair_scores, pair_table
 from .splits import train_part
 from .views import drawn_units
 from ..lab.draws import numbered, weights
-from ..lab.protocol import Method, Model, Views, Work
+from ..lab.protocol import Fitted, Method, Model, Views, Work
 from ..lab.values import TOP, Values, error_share, log1p
 
 # %% ../../nbs/engagement/05a_explore.ipynb #17a61fa8
@@ -162,9 +165,10 @@ def calendar_effect(
     seed: int = 0,
     permutations: int = 999,   # inside accounts; 0: none, and p is NaN
     daily: bool = False,       # are the posts of an account's day (and level) one, their mean?
+    monthly: bool = False,     # are months of accounts taken out, too?
 ) -> Effect:
     "What a part of the time does to likes inside accounts. The interval draws accounts, of few accounts their months."
-    posts = calendar_posts(frame, column, daily)
+    posts = calendar_posts(frame, column, daily, monthly)
     levels = LEVELS[column]
     part = inside_of(posts['likes'], posts['account'], posts['code'].to_numpy(int), len(levels))
     values = part.effects(part.sums)
@@ -192,15 +196,18 @@ def _significance(part: Inside, sums: np.ndarray) -> tuple[float, float]:
 def calendar_posts(
     frame: pd.DataFrame,
     column: str,
-    daily: bool = False,
-) -> pd.DataFrame:      # likes, account, code, unit
-    "The posts with likes, account and time; or means (on the log scale) of an account's day and level."
+    daily: bool = False,    # means (on the log scale) of an account's day and level in place of posts
+    monthly: bool = False,  # an account's month in place of the account
+) -> pd.DataFrame:          # likes, account, code, unit
+    "The posts with likes, account and time."
     chosen = filled(frame, 'likes') & filled(frame, 'account') & filled(frame, 'time')
     frame = frame[chosen].reset_index(drop=True)
     about = dict(likes=frame['likes'].to_numpy(float), account=frame['account'].to_numpy(object))
     posts = pd.DataFrame(about | dict(code=level_codes(frame, column), unit=drawn_units(frame)))
+    times = pd.to_datetime(frame['time'], utc=True)
+    if monthly: posts['account'] = posts['account'].astype(str) + times.dt.strftime(' %Y-%m')
     if not daily: return posts
-    posts['day'] = pd.to_datetime(frame['time'], utc=True).dt.floor('D')
+    posts['day'] = times.dt.floor('D')
     means = posts.assign(likes=log1p(posts['likes'])).groupby(['account', 'day', 'code'], sort=False)
     return means.agg(likes=('likes', 'mean'), unit=('unit', 'first')).reset_index().assign(
         likes=lambda table: np.expm1(table['likes']))
@@ -294,7 +301,7 @@ def verdict_of(low: float, high: float) -> str:
     if low > 1: return 'holds'
     return 'reversed' if high < 1 else 'too close to call'
 
-# %% ../../nbs/engagement/05a_explore.ipynb #75bc3ca2
+# %% ../../nbs/engagement/05a_explore.ipynb #666257a3
 def peak_and_low(
     frame: pd.DataFrame,
     effect: Effect | None = None,  # of the weekday, if it was computed before
@@ -307,9 +314,11 @@ def peak_and_low(
     posts = calendar_posts(frame, effect.column)
     codes = [effect.levels.index(name) for name in (high, low)]
     rows = [dict(by=what) | _plain_row(posts, what, *codes, seed) for what in ('mean', 'median')]
-    own = between(effect, high, low)
-    ends = dict(peak=int(np.nanargmax(effect.values)), bottom=int(np.nanargmin(effect.values)))
-    rows.append(dict(by='inside accounts') | ends | {name: own[name] for name in ('ratio', 'low', 'high', 'p')})
+    months = calendar_effect(frame, effect.column, seed, len(effect.permuted), monthly=True)
+    for by, one in (('inside accounts', effect), ('inside months of accounts', months)):
+        ends = dict(peak=int(np.nanargmax(one.values)), bottom=int(np.nanargmin(one.values)))
+        own = between(one, high, low)
+        rows.append(dict(by=by) | ends | {name: own[name] for name in ('ratio', 'low', 'high', 'p')})
     table = pd.DataFrame(rows)
     for name in ('peak', 'bottom'): table[name] = [effect.levels[int(code)] for code in table[name]]
     verdicts = [verdict_of(*bounds) for bounds in zip(table['low'], table['high'], strict=True)]
@@ -543,10 +552,10 @@ def company_page(
     facts = facts.assign(**{'p of weekday': effects[0].p, 'p of hours': effects[1].p})
     return CompanyPage(company, facts, *effects, company_sentence(company, facts.iloc[0], effects))
 
-# %% ../../nbs/engagement/05a_explore.ipynb #58e56010
+# %% ../../nbs/engagement/05a_explore.ipynb #1c2dacdf
 def company_sentence(company: str, facts: pd.Series, effects: Sequence[Effect]) -> str:
     "A company in words: its posts, zeros, likes, and which days and hours differ inside its accounts."
-    words = [f'**{company}** ({facts["sector"]}): {facts["posts"]:,} posts of {facts["accounts"]:,} accounts, '
+    words = [f'**{escape(company)}** ({facts["sector"]}): {facts["posts"]:,} posts of {facts["accounts"]:,} accounts, '
              f'{facts["zeros"]:.0%} without likes, mean {facts["mean"]:,.0f}, median {facts["median"]:,.0f}.']
     for effect in effects:
         best = effect.levels[int(np.nanargmax(effect.values))]
@@ -607,12 +616,12 @@ def likes_figure(
     axis.legend(frameon=False, fontsize=9)
     return figure
 
-# %% ../../nbs/engagement/05a_explore.ipynb #2f2656f0
-def _bars(axis, names: Sequence[str], values: Sequence[float], title: str, xlabel: str) -> None:
+# %% ../../nbs/engagement/05a_explore.ipynb #a743384a
+def _bars(axis, names: Sequence[str], values: Sequence[float], title: str, xlabel: str, digits: int = 0) -> None:
     "Bars from above, each with its figure."
     import seaborn as sns
-    sns.barplot(x=list(values), y=[str(name)[:24] for name in names], ax=axis, color='#9fc5e8')
-    for i, value in enumerate(values): axis.text(value, i, f' {value:,.0f}', va='center', fontsize=8)
+    sns.barplot(x=list(values), y=[str(name)[:30] for name in names], ax=axis, color='#9fc5e8')
+    for i, value in enumerate(values): axis.text(value, i, f' {value:,.{digits}f}', va='center', fontsize=8)
     axis.set_title(title, fontsize=10)
     axis.set(xlabel=xlabel, ylabel='')
     axis.margins(x=.2)
@@ -657,7 +666,7 @@ def _level_points(axis, table: pd.DataFrame, column: str, title: str) -> None:
     axis.set_title(title, fontsize=10)
     axis.set_ylim(0)
 
-# %% ../../nbs/engagement/05a_explore.ipynb #174f96fe
+# %% ../../nbs/engagement/05a_explore.ipynb #bd26c5f9
 def effect_points(axis, effect: Effect, title: str = '') -> None:
     "Effects inside accounts as ratios, with their intervals."
     table = effect_table(effect)
@@ -666,9 +675,11 @@ def effect_points(axis, effect: Effect, title: str = '') -> None:
     axis.axhline(1, color='black', linewidth=1)
     axis.set_title(title or f'inside accounts (p = {effect.p:.3f})', fontsize=10)
     # one wide interval does not hide the others
-    edge = float(np.nanmax(abs(np.log(table['ratio'])), initial=.05)) * 3
-    axis.set_ylim(np.exp(-edge), np.exp(edge))
-    axis.set_ylabel('ratio')
+    bounds = np.log(table[['ratio', 'low', 'high']]).abs().max(axis=1).dropna()
+    edge = 1.15 * max(float(bounds.quantile(.9)) if len(bounds) else 0., .1)
+    axis.set(yscale='log', ylim=(np.exp(-edge), np.exp(edge)), ylabel='ratio')
+    axis.yaxis.set_major_formatter('{x:.2f}')
+    axis.yaxis.set_minor_formatter('{x:.2f}')
 
 # %% ../../nbs/engagement/05a_explore.ipynb #4fb8851d
 def calendar_figure(
@@ -722,7 +733,7 @@ def zeros_figure(
     figure, axes = axes_of(7, 1.2 + .26 * len(companies))
     axis = axes[0, 0]
     title = f'{whole:.0%} of all posts have no likes'
-    _bars(axis, companies['group'], 100 * companies['zeros'], title, '% without likes')
+    _bars(axis, companies['group'], 100 * companies['zeros'], title, '% without likes', 1)
     axis.axvline(100 * whole, color=MEAN, linestyle=':')
     return figure
 
@@ -768,3 +779,48 @@ def owned_figure(
     axis.set_title(f'The top 1 % of posts own {top:.0%} of the squared error of raw likes', fontsize=10)
     axis.legend(frameon=False, fontsize=8)
     return figure
+
+# %% ../../nbs/engagement/05a_explore.ipynb #4c914b04
+BLOCKS = {  # what → its columns [n, d], of engagement.views
+    'text': lambda views: views.vectors, 'caption': lambda views: views.caption_vectors(),
+    'picture': lambda views: views.images, 'time': lambda views: clock(views.frame)}
+_THERE = {
+    'text': lambda views: any(views.texts),
+    'caption': lambda views: any(views.paths) or filled(views.frame, 'caption').any(),
+    'picture': lambda views: any(views.paths), 'time': lambda views: filled(views.frame, 'time').any()}
+
+def blocks_of(
+    views,                  # engagement.views.Views
+    names: Sequence[str],   # of BLOCKS
+) -> dict[str, np.ndarray]:
+    "The blocks of these names that the posts have; LookupError for an unknown name."
+    names = [one_of('block', name, BLOCKS) for name in names]
+    return {name: BLOCKS[name](views) for name in names if _THERE[name](views)}
+
+# %% ../../nbs/engagement/05a_explore.ipynb #3c978c45
+@dataclass(frozen=True)
+class Paired:
+    "Matched pairs of the test rows of several cells."
+    fitted: Fitted        # predictions of classes: which of the two got more
+    pairs: pd.DataFrame   # those of the last cell
+    table: pd.DataFrame   # accuracy by what is read, on them
+
+# %% ../../nbs/engagement/05a_explore.ipynb #fa5123c4
+def paired(
+    views,                          # engagement.views.Views
+    cells: Sequence[Cell],
+    blocks: dict[str, np.ndarray],  # what → [n, d]
+    likeness=None,                  # [n, d] vectors that say which texts are alike; None: words by TF-IDF
+    **rule,                         # days, ratio, least, similarity, once: see `matched_pairs`
+) -> Paired:
+    "Pairs of each cell's test rows, and which got more by scores fitted on its training rows."
+    parts = []
+    started = time.perf_counter()
+    for cell in cells:
+        pairs = matched_pairs(views.frame, likeness, cell.test, **rule)
+        scores = pair_scores(blocks, views.frame, cell.train, cell.seed)
+        parts.append(pair_rows(scores, pairs, cell))
+    predictions = pd.concat(parts, ignore_index=True)
+    names = predictions['method'].unique()
+    seconds = dict.fromkeys(names, (time.perf_counter() - started) / max(len(names), 1))
+    return Paired(Fitted(predictions, seconds), pairs, pair_table(scores, pairs))
