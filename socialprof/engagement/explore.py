@@ -11,7 +11,8 @@ __all__ = ['WEEKDAYS', 'SIX', 'LEVELS', 'CHUNK', 'RESAMPLES', 'PRINTED_DAYS', 'P
            'calendar_method', 'owned', 'sector_of', 'sectors_of', 'ranked_groups', 'company_mix', 'sector_sentence',
            'named_table', 'CompanyPage', 'company_page', 'company_sentence', 'company_pages', 'companies_table',
            'axes_of', 'likes_figure', 'top_figure', 'effect_points', 'calendar_figure', 'length_figure', 'zeros_figure',
-           'sector_figure', 'company_figure', 'owned_figure', 'blocks_of', 'Paired', 'paired']
+           'sector_figure', 'company_figure', 'owned_figure', 'blocks_of', 'Paired', 'paired', 'pairs_sentence',
+           'as_records']
 
 # %% ../../nbs/engagement/05a_explore.ipynb #8fac3b29
 from collections.abc import Callable, Sequence
@@ -824,3 +825,21 @@ def paired(
     names = predictions['method'].unique()
     seconds = dict.fromkeys(names, (time.perf_counter() - started) / max(len(names), 1))
     return Paired(Fitted(predictions, seconds), pairs, pair_table(scores, pairs))
+
+# %% ../../nbs/engagement/05a_explore.ipynb #fac4a585
+def pairs_sentence(paired: Paired) -> str:
+    "How many pairs there are, and what can be said of them, in a sentence or two."
+    table = paired.table
+    many = len(paired.pairs)
+    if not many: return 'The test rows have no such pair: take more days, a smaller ratio or less likeness.'
+    units = int(paired.pairs['unit'].nunique())
+    gap = f'{paired.pairs["days"].median():.1f} days apart and {paired.pairs["ratio"].median():.1f}-fold in likes'
+    better = table[table['verdict'] == 'better than chance'].sort_values('accuracy', ascending=False)
+    words = [f'{row.what} ({row.accuracy:.0%})' for row in better.itertuples()]
+    verdict = f'Better than guessing: {", ".join(words)}.' if words else 'Nothing here is better than guessing.'
+    return f'{many:,} pairs of {units:,} accounts (or their months), at the median {gap}. {verdict}'
+
+# %% ../../nbs/engagement/05a_explore.ipynb #3693302b
+def as_records(table: pd.DataFrame) -> list[dict]:
+    "The rows of a table for a result, with None for what is missing."
+    return table.astype(object).where(table.notna(), None).to_dict('records')
