@@ -28,7 +28,7 @@ class Crowd:
 
     def __getitem__(self, rows) -> 'Crowd': return Crowd(self.vectors[rows], self.likes[rows], self.accounts[rows])
 
-# %% ../../nbs/engagement/04e_speed.ipynb #2addd1a7
+# %% ../../nbs/engagement/04e_speed.ipynb #04391e47
 _CONTENT = 40   # directions of content
 _TELLING = 8    # of which likes depend on
 _BLOCK = 50_000
@@ -40,14 +40,15 @@ def crowd(posts: int, width: int = 768, accounts: int = 2449, seed: int = 0) -> 
     account = rng.choice(accounts, posts, p=sizes / sizes.sum())
     places = rng.normal(size=(accounts, width)).astype(np.float32) / np.float32(np.sqrt(width))
     axes = rng.normal(size=(_CONTENT, width)).astype(np.float32) / np.float32(np.sqrt(width))
-    content = (rng.normal(size=(posts, _CONTENT)) / np.sqrt(1 + np.arange(_CONTENT))).astype(np.float32)
+    spreads = 1 / np.sqrt(1 + np.arange(_CONTENT))
+    content = (rng.normal(size=(posts, _CONTENT)) * spreads / np.linalg.norm(spreads)).astype(np.float32)
     vectors = np.empty((posts, width), np.float32)
     for start in range(0, posts, _BLOCK):
         rows = slice(start, start + _BLOCK)
         noise = .3 * rng.normal(size=(len(content[rows]), width)).astype(np.float32) / np.float32(np.sqrt(width))
         vectors[rows] = places[account[rows]] + content[rows] @ axes + noise
         vectors[rows] /= np.linalg.norm(vectors[rows], axis=1, keepdims=True)
-    level = rng.normal(4.4, 1.6, accounts)[account] + content[:, :_TELLING].sum(1) * .6 + rng.normal(0, 1.1, posts)
+    level = rng.normal(4.4, 1.6, accounts)[account] + 1.2 * content[:, :_TELLING].sum(1) + rng.normal(0, 1.1, posts)
     return Crowd(vectors, np.floor(np.expm1(np.maximum(level, 0))) * (rng.random(posts) > .1), account)
 
 # %% ../../nbs/engagement/04e_speed.ipynb #93eac294
