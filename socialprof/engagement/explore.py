@@ -385,9 +385,9 @@ def fit_calendar(
         return np.expm1(level + x[rows] @ effects).clip(0)
     return predict
 
-# %% ../../nbs/engagement/05a_explore.ipynb #03e1fc9f
+# %% ../../nbs/engagement/05a_explore.ipynb #ebe6b23b
 ACCOUNT = 'account mean'
-NO_TIME = f'{ACCOUNT} + no time'   # its means and shrinkage are those of the others; 'account mean' of run_likes is not it
+NO_TIME = f'{ACCOUNT} + no time'   # shrunk as the others are, which the method 'account mean' need not be
 CALENDAR = {  # method → parts of the time
     NO_TIME: (), f'{ACCOUNT} + weekday': ('weekday',), f'{ACCOUNT} + hour': ('hour',),
     f'{ACCOUNT} + weekday + hour': ('weekday', 'hour')}
