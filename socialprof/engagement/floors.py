@@ -98,12 +98,12 @@ def nearest_captions(old: pd.DataFrame, new: pd.DataFrame) -> np.ndarray:
             places[part] = np.where(best >= 0, theirs[best], -1)
     return first_of(places, latest_posts(old, new))
 
-# %% ../../nbs/engagement/06b_floors.ipynb #f9f0fd65
+# %% ../../nbs/engagement/06b_floors.ipynb #bab3bc46
 FLOORS: dict[str, str] = {
     'latest post': "the account's latest earlier post, again; else its company's",
     'nearest caption': "the account's earlier post with the most similar caption, again",
     'random old post': 'any earlier post of the training part, again',
-    'placeholders': f'always {CONSTANT}',
+    'placeholders': 'always the same: a placeholder of a name, and one of a link',
 }
 
 # %% ../../nbs/engagement/06b_floors.ipynb #912c4b35

@@ -59,15 +59,21 @@ def parts_of(posts: pd.DataFrame, cell: Cell) -> Parts:
     away = ranks % KEPT == KEPT - 1
     return Parts(np.sort(order[~away]), np.sort(order[away]))
 
-# %% ../../nbs/engagement/08c_texts.ipynb #31bfe530
+# %% ../../nbs/engagement/08c_texts.ipynb #29c52262
+_SMALL = dict(model=TINY, warmup=2, batch_size=8, accumulation=1, precision='fp32', max_length=384)
+
 PROFILES: dict[str, dict] = {
-    'quick': dict(model=TINY, steps=20, warmup=2, batch_size=8, accumulation=1, precision='fp32', max_length=384),
+    'notebook': _SMALL | dict(steps=8),
+    'quick': _SMALL | dict(steps=20),
     'standard': dict(model=SMOLLM, steps=40, warmup=4, batch_size=4, accumulation=4),
     'paper': dict(model=BLOOM, bits=8, max_length=512) | REPORT,
 }
+_FAST = {'lora': 1e-2, 'first layers': 1e-2, 'last layers': 1e-2, 'prefix': 3e-2, 'full': 5e-3}
+
 RATES: dict[str, dict[str, float]] = {   # peak of the schedule by tuning, where the profile names none
-    'quick': {'lora': 1e-2, 'first layers': 1e-2, 'last layers': 1e-2, 'prefix': 1e-1, 'full': 5e-3},
-    'standard': {'lora': 1e-3, 'first layers': 1e-3, 'last layers': 1e-3, 'prefix': 3e-2, 'full': 5e-5},
+    'notebook': _FAST,
+    'quick': _FAST,
+    'standard': {'lora': 1e-3, 'first layers': 1e-3, 'last layers': 1e-3, 'prefix': 1e-2, 'full': 5e-5},
     'paper': {},
 }
 
