@@ -33,7 +33,8 @@ def quantised(model):
     "The model with its linear layers in 8-bit integers (torch's dynamic quantisation); on the processor only."
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')   # torch points to a package that would replace this one
-        recipe = {torch.nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig}   # a scale for each row of weights
+        # each row of weights has a scale of its own
+        recipe = {torch.nn.Linear: torch.ao.quantization.per_channel_dynamic_qconfig}
         return torch.ao.quantization.quantize_dynamic(model, recipe)
 
 # %% ../../nbs/engagement/06c_probes.ipynb #ba842494

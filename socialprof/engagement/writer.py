@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SMOLLM', 'BLOOM', 'TINY', 'REPORT', 'TUNINGS', 'RATES', 'START', 'FITTED', 'ModelSettings', 'WriterSettings',
            'check_settings', 'body_folder', 'in_8_bits', 'load_writer_model', 'tuned_layers', 'adapter_config', 'tuned',
-           'start_prefix', 'prompt_tokens', 'training_row', 'Rows', 'rows_of_posts', 'padded', 'token_loss',
+           'start_prefix', 'started', 'prompt_tokens', 'training_row', 'Rows', 'rows_of_posts', 'padded', 'token_loss',
            'total_loss', 'writer_arguments', 'Watch', 'Memory', 'give_memory_back', 'memory_watch', 'batches', 'greedy',
            'Written', 'TunedWriter', 'written_by', 'loss_of', 'train_writer', 'PostWriter', 'check_start',
            'settings_of', 'job_of', 'start_facts', 'save_writer', 'plain_fact', 'load_writer']
@@ -183,6 +183,14 @@ def start_prefix(
     text = START * (tokens // needed + 2)
     with torch.no_grad():
         initialize_kv_prefix_from_text(model, tokenizer, text=text, num_virtual_tokens=tokens, use_chat_template=False)
+
+# %% ../../nbs/engagement/06a_writer.ipynb #b1980995
+def started(settings: ModelSettings) -> tuple:
+    "(model, tokenizer) as they are before the first update, in eval mode."
+    model, tokenizer = load_writer_model(settings.model, settings.bits)
+    model = tuned(model, settings).eval()
+    if settings.tuning == 'prefix': start_prefix(model, tokenizer, settings.virtual_tokens)
+    return model, tokenizer
 
 # %% ../../nbs/engagement/06a_writer.ipynb #b46c9458
 def prompt_tokens(tokenizer, prompts: Iterable[str]) -> list[list[int]]:
@@ -469,7 +477,7 @@ def train_writer(
     writer.history_ = [dict(step=step) | entry | watch.of(step) for step, entry in enumerate(history, 1)]
     writer.step_seconds_ = float(np.median(watch.seconds)) if watch.seconds else np.nan
 
-# %% ../../nbs/engagement/06a_writer.ipynb #b03630ed
+# %% ../../nbs/engagement/06a_writer.ipynb #10795114
 FITTED = (   # what a fit notes, beside the model
     'truncated_', 'trainable_', 'history_', 'weights_', 'step_seconds_', 'memory_mb_', 'validation_loss_',
     'rows_')
@@ -486,9 +494,7 @@ class PostWriter(TunedWriter):
         check_start(self, prompts)
         self.precision_ = choose_precision(self.precision)
         with settled(self.seed, self.threads), workspace(self, job_of(self, prompts, texts)) as (folder, keep):
-            model, self.tokenizer_ = load_writer_model(self.model, self.bits)
-            self.model_ = tuned(model, self).eval()
-            if self.tuning == 'prefix': start_prefix(self.model_, self.tokenizer_, self.virtual_tokens)
+            self.model_, self.tokenizer_ = started(self)
             rows = rows_of_posts(self.tokenizer_, prompts, texts, self)
             start_facts(self, rows)
             if self.trains: train_writer(self, rows, validation, folder, keep)
