@@ -181,7 +181,7 @@ def start_prefix(
     "Let the prefix start as the keys and values of a sentence, repeated until it is long enough."
     needed = len(tokenizer(START, add_special_tokens=False)['input_ids'])
     text = START * (tokens // needed + 2)
-    with torch.no_grad():
+    with settled(0, None), torch.no_grad():
         initialize_kv_prefix_from_text(model, tokenizer, text=text, num_virtual_tokens=tokens, use_chat_template=False)
 
 # %% ../../nbs/engagement/06a_writer.ipynb #b1980995
