@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SAMPLE', 'Crowd', 'crowd', 'reduced', 'history_of', 'Timing', 'boosting_speed', 'Lookup', 'lookup_of',
-           'lookup_speeds']
+           'lookup_speeds', 'bunched']
 
 # %% ../../nbs/engagement/04e_speed.ipynb #598e630c
 from collections.abc import Sequence
@@ -163,3 +163,19 @@ def lookup_speeds(
         del model.index_
     table = pd.DataFrame(rows)
     return table.assign(times_flat=table.rate / table.rate[0])
+
+# %% ../../nbs/engagement/04e_speed.ipynb #d8d79a9c
+def bunched(
+    vectors: np.ndarray,  # float32 [n, d] of length 1
+    copies: int,          # of each
+    noise: float = .5,    # length of the noise, where a vector has 1
+    seed: int = 0,
+) -> np.ndarray:
+    "Noisy copies of vectors, float32 [copies · n, d] of length 1, in random order."
+    rng = np.random.default_rng(seed)
+    whole = np.tile(vectors, (copies, 1))[rng.permutation(copies * len(vectors))]
+    for start in range(0, len(whole), _BLOCK):
+        part = whole[start:start + _BLOCK]
+        part += np.float32(noise / np.sqrt(part.shape[1])) * rng.standard_normal(part.shape, dtype=np.float32)
+        part /= np.linalg.norm(part, axis=1, keepdims=True)
+    return whole
