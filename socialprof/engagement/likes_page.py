@@ -121,8 +121,10 @@ def reading(scores: Scores, split: str, floor: str = 'account mean') -> str:
 def coverage_table(scores: Scores) -> pd.DataFrame:
     "(split, method) × posts, share inside with its interval (posts drawn one by one), factor between the ends."
     there = scores.main.dropna(subset='band_low')
+    order = {name: place for place, name in enumerate(dict.fromkeys(there.split))}
     parts = {}
-    for name, rows in there.groupby(['split', 'method'], sort=False):
+    groups = there.groupby(['split', 'method'], sort=False)
+    for name, rows in sorted(groups, key=lambda group: order[group[0][0]]):
         band = rows[['band_low', 'band_high']].set_axis(['low', 'high'], axis=1)
         parts[name] = coverage(band, rows.y.to_numpy(float)).iloc[0]
     return pd.DataFrame(parts).T.rename_axis(['split', 'method']) if parts else pd.DataFrame()

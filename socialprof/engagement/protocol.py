@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'PROFILES', 'KEYS', 'BOOSTED', 'REPORTED', 'TRIALS', 'NEIGHBOURS', 'BLENDS', 'FOLDS', 'METHODS_LIKES',
-           'METHODS', 'LEVEL', 'metric_of', 'Work', 'likes_model', 'fit_constant', 'fit_mean', 'booster_of',
-           'fit_forecast', 'fit_reported', 'fit_searched', 'neighbour_vectors', 'fit_neighbours', 'fit_line',
-           'Ensemble', 'likes_of', 'units_of', 'stack_scores', 'fit_blend', 'budget_of', 'forecast_method',
-           'methods_of', 'likes_rows', 'fit_methods']
+           'METHODS', 'LEVEL', 'WITHOUT_PICTURES', 'metric_of', 'Work', 'likes_model', 'fit_constant', 'fit_mean',
+           'booster_of', 'fit_forecast', 'fit_reported', 'fit_searched', 'neighbour_vectors', 'fit_neighbours',
+           'fit_line', 'Ensemble', 'likes_of', 'units_of', 'stack_scores', 'fit_blend', 'budget_of', 'forecast_method',
+           'methods_of', 'likes_rows', 'fit_methods', 'possible']
 
 # %% ../../nbs/engagement/08b_protocol.ipynb #792fa8b8
 from collections.abc import Callable, Sequence
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from ..core.folds import Cell
 from ..core.formats import one_of
+from ..core.splits import filled
 from .bands import Bands
 from .boost import PARAMETERS, TABLE_2, LikesBooster, LinearProbe
 from . import texts
@@ -299,3 +300,13 @@ def fit_methods(
     rows = dict(post=texts.post_rows).get(views.task.name, likes_rows)
     methods = methods_named(names, methods_of(views.task))
     return protocol.fit_methods(methods, views, cells, work or Work(), rows)
+
+# %% ../../nbs/engagement/08b_protocol.ipynb #daae28b1
+WITHOUT_PICTURES = {  # method → what it is without pictures; '': nothing
+    'text + picture': 'text', 'text + picture + history': 'text + history', 'picture + account': 'history + time',
+    'captions': '', 'captions + history': 'history + time'}
+
+def possible(names: Sequence[str], views: Views) -> list[str]:
+    "The methods that the posts can bear: without pictures, and captions, those that read them are replaced."
+    if views.has_picture.any() or filled(views.frame, 'caption').any(): return [*names]
+    return [name for name in dict.fromkeys(WITHOUT_PICTURES.get(name, name) for name in names) if name]
