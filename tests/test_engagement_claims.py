@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from socialprof.engagement.claims import CLAIMS, GROUPS, NUMBERS, PLAIN, SUMMARY, TRIFLE, claims_on
+from socialprof.engagement.claims import CLAIMS, GROUPS, NUMBERS, PAIRS, PLAIN, SUMMARY, TRIFLE, claims_on
 from socialprof.engagement.splits import SPLITS
 from socialprof.lab.draws import Resampled
 from socialprof.lab.intervals import metric_in
@@ -107,3 +107,10 @@ def test_every_figure_of_the_report_is_there():
 def test_claims_are_carried_over_to_own_posts():
     own = claims_on(['custom'])
     assert {claim.task for claim in own} == {'custom'} and len(own) == sum(claim.task == 'likes' for claim in COMPUTED)
+
+def test_no_method_is_claimed_that_is_not_there():
+    from socialprof.engagement import protocol
+    for task in ('likes', 'post', 'picture'):
+        terms = [term[1] for claim in COMPUTED if claim.task == task for term in claim.terms if not term[1].endswith(PAIRS)]
+        assert {name.removesuffix(PLAIN) for name in terms} <= set(protocol.methods_of(task)), task
+    assert {number.ours for number in NUMBERS} <= {*protocol.METHODS, ''}

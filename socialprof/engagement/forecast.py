@@ -132,15 +132,17 @@ def after(
     whole.attrs |= frame.attrs
     return whole
 
-# %% ../../nbs/engagement/04f_forecast.ipynb #a16aff00
+# %% ../../nbs/engagement/04f_forecast.ipynb #b2c3597b
 class Forecast(BaseEstimator):
     "Features and a booster, or a straight line, fitted on training posts: likes of any posts."
     def __init__(self,
         features: PostFeatures,               # not fitted
         booster: LikesBooster | LinearProbe,  # not fitted
+        encoders: dict | None = None,         # model, pictures: in place of those of the views
     ):
         self.features = features
         self.booster = booster
+        self.encoders = encoders
 
     def fit(self, views: Views, train: np.ndarray, validation: np.ndarray | None = None):
         "Fit on the training rows of `views`; the validation rows say when a booster stops. LeakError as `guard` says."
@@ -151,12 +153,13 @@ class Forecast(BaseEstimator):
 
     def predict(self, views: Views, rows: np.ndarray) -> np.ndarray:
         "[m] likes of rows of these views."
-        return self.booster.predict(self.features.transform(views, rows))
+        return self.booster.predict(self.features.transform(views.with_encoders(**self.encoders or {}), rows))
 
-# %% ../../nbs/engagement/04f_forecast.ipynb #4c56a0aa
+# %% ../../nbs/engagement/04f_forecast.ipynb #2d0d46c8
 def tables(self: Forecast, views: Views, train: np.ndarray, validation: np.ndarray | None) -> tuple:
     "(table and likes of training, the same of validation or None); the features are fitted on training."
     y = views.likes
+    views = views.with_encoders(**self.encoders or {})
     self.past_ = last_posts(views.frame.iloc[train])
     table = self.features.fit_transform(views, train, np.log1p(y[train]))
     if validation is None: return (table, y[train]), None
@@ -225,19 +228,19 @@ def load_features(folder: Path) -> PostFeatures:
     if HISTORY in features.parts: features.history_ = AccountHistory.load(folder / 'history')
     return features
 
-# %% ../../nbs/engagement/04f_forecast.ipynb #1f776b60
+# %% ../../nbs/engagement/04f_forecast.ipynb #60fd3f97
 def _save(self: Forecast, folder: str | Path) -> Path:
     "Write a fitted forecast to a folder; no pickle."
     folder = Path(folder)
     save_features(self.features, folder / 'features')
     self.booster.save(folder / 'booster')
     past = self.past_.assign(time=self.past_.time.astype(str)).to_dict('list')
-    write_json(folder / 'forecast.json', dict(booster=type(self.booster).__name__, past=past))
+    write_json(folder / 'forecast.json', dict(booster=type(self.booster).__name__, encoders=self.encoders, past=past))
     return folder
 
 Forecast.save = _save
 
-# %% ../../nbs/engagement/04f_forecast.ipynb #65ff4320
+# %% ../../nbs/engagement/04f_forecast.ipynb #d57ff2f4
 _BOOSTERS = dict(LikesBooster=LikesBooster, LinearProbe=LinearProbe)
 
 def _load(folder: str | Path) -> Forecast:
@@ -245,7 +248,7 @@ def _load(folder: str | Path) -> Forecast:
     folder = Path(folder)
     about = read_json(folder / 'forecast.json')
     booster = _BOOSTERS[one_of('booster', about['booster'], _BOOSTERS)].load(folder / 'booster')
-    forecast = Forecast(load_features(folder / 'features'), booster)
+    forecast = Forecast(load_features(folder / 'features'), booster, about['encoders'])
     past = pd.DataFrame(about['past'], columns=_PLACE)
     forecast.past_ = past.assign(time=pd.to_datetime(past['time'], utc=True,
                                                      format='ISO8601').astype('datetime64[us, UTC]'))

@@ -224,4 +224,4 @@ _READS = dict(text=('text',), picture=('picture', 'logits', 'caption'))
 def encoders(views: Views) -> set[str]:
     "Names of the encoders whose vectors were computed."
     keys = [key for key in views.encoded if isinstance(key, tuple)]
-    return {str(model) for model, _ in keys}
+    return {str(second if first == 'captions' else first) for first, second in keys}

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['FEW', 'PICTURES', 'CELLS', 'drawn_units', 'picture_paths', 'joined', 'VectorViews', 'joined_texts', 'vectors_of',
-           'text_vectors', 'picture_vectors', 'captions', 'caption_vectors', 'once', 'whole', 'Views']
+           'text_vectors', 'picture_vectors', 'captions', 'caption_vectors', 'once', 'whole', 'with_encoders', 'Views']
 
 # %% ../../nbs/engagement/08a_views.ipynb #56ca75e7
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 import warnings
@@ -123,11 +123,12 @@ VectorViews.captions = captions
 # %% ../../nbs/engagement/08a_views.ipynb #377bc0c5
 def caption_vectors(self: VectorViews) -> np.ndarray:
     "float32 [n, d] of the captions, NaN where there is none."
-    if 'caption vectors' not in self.encoded:
+    key = 'captions', self.model
+    if key not in self.encoded:
         texts = self.captions()
         vectors = vectors_of(texts, self.model, self.max_length)
-        self.encoded['caption vectors'] = np.where(np.array([*map(bool, texts)])[:, None], vectors, np.nan)
-    return self.encoded['caption vectors'].astype(np.float32)
+        self.encoded[key] = np.where(np.array([*map(bool, texts)])[:, None], vectors, np.float32(np.nan))
+    return self.encoded[key]
 
 VectorViews.caption_vectors = caption_vectors
 
@@ -149,6 +150,20 @@ def whole(self: VectorViews, name: str, make: Callable):
     return self.encoded[name]
 
 VectorViews.whole = whole
+
+# %% ../../nbs/engagement/08a_views.ipynb #b443f455
+def with_encoders(
+    self: VectorViews,
+    model: str = '',     # of texts; '': the same
+    pictures: str = '',  # of pictures; '': the same
+) -> 'VectorViews':
+    "These views with other encoders; what was computed is shared, since it is filed by encoder."
+    if model in ('', self.model) and pictures in ('', self.pictures): return self
+    other = replace(self, model=model or self.model, pictures=pictures or self.pictures)
+    other.encoded = self.encoded
+    return other
+
+VectorViews.with_encoders = with_encoders
 
 # %% ../../nbs/engagement/08a_views.ipynb #adc4cdce
 class Views(VectorViews):
