@@ -202,9 +202,10 @@ def vectors_shown(
     batch: int = 256,                  # pictures that are written and read at once
 ) -> np.ndarray:
     "The vectors of pictures; float32 [0, 0] of none."
+    if not len(pictures): return np.zeros((0, 0), np.float32)
     if encode is None: from socialprof.engagement.images import image_vectors as encode
     parts = [encode(picture_files(pictures[first:first + batch])) for first in range(0, len(pictures), batch)]
-    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+    return np.concatenate(parts)
 
 # %% ../../nbs/engagement/07a_fidelity.ipynb #48250b48
 def contact_sheet(
