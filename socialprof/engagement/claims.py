@@ -451,8 +451,8 @@ def claims_on(
     if set(tasks) == {'custom'}: return carried
     return CLAIMS + carried if 'custom' in tasks else CLAIMS
 
-# %% ../../nbs/engagement/09_claims.ipynb #b33c5c6d
-WORLD_SIZE = ('rows', 600)  # argument of data.load, and a small value of it
+# %% ../../nbs/engagement/09_claims.ipynb #3b23bddc
+WORLD_SIZE = ('rows', 1200)  # argument of data.load, and a small value of it
 
 def _planted(effect: str, better: str, worse: str, sentence: str, split: str = 'random') -> Experiment:
     "An effect that a method sees and another one does not."
