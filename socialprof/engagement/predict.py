@@ -190,7 +190,7 @@ def predict_file(
     output = outside(output, source)
     if is_done(output, resume): return f'{output} is there already, whole; nothing was left to do'
     fitted, card = load_card(model, 'engagement')
-    if card['task'] not in COLUMNS: raise ValueError(f'{model}: paints; a file asks for likes or content, see run_picture')
+    if card['task'] not in COLUMNS: raise ValueError(f'{model}: paints; a file asks for likes or content')
     posts = posts_in(source, card['task'], bad_rows)
     work = Answers(posts, COLUMNS[card['task']], dict(model=folder_fingerprint(model), rows=rows, bad_rows=bad_rows))
     views = Views(posts, Task(card['task'], ()), **card['encoders'])
