@@ -10,7 +10,7 @@ __all__ = ['WARNING', 'cubic_kernel', 'kernel_distance', 'Distance', 'halves', '
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-import hashlib, io
+import hashlib, io, warnings
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -143,7 +143,9 @@ def centroids_of(
     there = sorted(set(names))
     if len(there) < 2: raise ValueError(f'expected pictures of two accounts or more, found {there}')
     scaled = make_pipeline(StandardScaler(), NearestCentroid())
-    return scaled.fit(np.asarray(vectors, float), np.asarray(names, str))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', UserWarning)   # features that are 0 in all pictures of a name
+        return scaled.fit(np.asarray(vectors, float), np.asarray(names, str))
 
 # %% ../../nbs/engagement/07a_fidelity.ipynb #c2329cae
 def account_shown(
@@ -154,9 +156,9 @@ def account_shown(
     if not len(vectors): return np.array([], object)
     return centroids.predict(np.asarray(vectors, float)).astype(object)
 
-# %% ../../nbs/engagement/07a_fidelity.ipynb #e65df41b
-WARNING = ('A likes model is its own judge here: it learned from pictures like those that it judges, and has seen '
-           'no painted one. Only people could say whether a picture would be liked.')
+# %% ../../nbs/engagement/07a_fidelity.ipynb #36322df4
+WARNING = ('A likes model is its own judge here: it learned from old pictures and has seen no painted one, so that '
+           'noise may well get more likes from it than any photograph. Only people could say what would be liked.')
 
 # %% ../../nbs/engagement/07a_fidelity.ipynb #dbbd7186
 def judged(
