@@ -1,6 +1,5 @@
 """A small diffusion model learns two planted kinds of picture; the report's path through SDXL's classes; what is kept and read again."""
 import json, subprocess, sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd

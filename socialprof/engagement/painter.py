@@ -9,10 +9,10 @@ __all__ = ['OPENING', 'PARTS', 'SDXL', 'TURBO', 'TINY', 'REPORT', 'TUNINGS', 'SC
            'tiny_latents', 'tiny_values', 'tiny_conditions', 'tiny_paint', 'noise_shape', 'pipeline_folder',
            'letter_tokenizer', 'random_xl_text', 'random_xl_unet', 'silent', 'xl_pipeline', 'random_xl', 'XLBody',
            'device_and_precision', 'xl_body', 'xl_latents', 'xl_conditions', 'xl_paint', 'xl_noise_shape',
-           'adapted_layers', 'trained_weights', 'tuned', 'noise_loss', 'held_out_loss', 'batches', 'Guard', 'Updates',
-           'update', 'chosen', 'gathered', 'one_update', 'train_body', 'picture_faults', 'as_pictures', 'Painter',
-           'check_pairs', 'held_out', 'paint', 'save_painter', 'tiny_save', 'xl_save', 'base_weights', 'loaded_body',
-           'load_painter']
+           'adapted_layers', 'trained_weights', 'tuned', 'target_of', 'noise_loss', 'held_out_loss', 'batches', 'Guard',
+           'Updates', 'update', 'chosen', 'gathered', 'one_update', 'train_body', 'picture_faults', 'as_pictures',
+           'Painter', 'check_pairs', 'held_out', 'paint', 'save_painter', 'tiny_save', 'xl_save', 'base_weights',
+           'loaded_body', 'load_painter']
 
 # %% ../../nbs/engagement/07_painter.ipynb #b47872c2
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -225,7 +225,7 @@ class TinyBody:
     @cached_property
     def noise(self):
         from diffusers.schedulers import DDPMScheduler
-        return DDPMScheduler(prediction_type='v_prediction', beta_schedule='squaredcos_cap_v2')
+        return DDPMScheduler(prediction_type='sample', beta_schedule='squaredcos_cap_v2')
     @property
     def device(self): return self.unet.device
 
@@ -504,7 +504,14 @@ def tuned(body, settings: PictureSettings):
     for weight in trained_weights(body).values(): weight.data = weight.data.float()
     return body
 
-# %% ../../nbs/engagement/07_painter.ipynb #8f4fe138
+# %% ../../nbs/engagement/07_painter.ipynb #0331ebeb
+def target_of(scheduler, latents: torch.Tensor, noise: torch.Tensor, moments: torch.Tensor) -> torch.Tensor:
+    "What the model is to say by its scheduler: the noise, the picture, or the velocity from the one to the other."
+    kind = one_of('prediction type', scheduler.config.prediction_type, ('epsilon', 'sample', 'v_prediction'))
+    if kind == 'v_prediction': return scheduler.get_velocity(latents, noise, moments)
+    return noise if kind == 'epsilon' else latents
+
+# %% ../../nbs/engagement/07_painter.ipynb #0a998ad1
 def noise_loss(
     body,
     pictures: np.ndarray,         # uint8 [n, h, w, 3]
@@ -512,13 +519,12 @@ def noise_loss(
     moments: torch.Tensor,        # [n] 0 … 999
     generator: torch.Generator,
 ) -> torch.Tensor:
-    "Mean squared error of what the model says about the noise, in fp32."
+    "Mean squared error of what the model says, in fp32."
     with torch.no_grad(): latents = body.latents(pictures)
     noise = torch.randn(latents.shape, generator=generator).to(latents)
     moments = moments.to(latents.device)
     noisy = body.noise.add_noise(latents, noise, moments)
-    velocity = body.noise.config.prediction_type == 'v_prediction'
-    target = body.noise.get_velocity(latents, noise, moments) if velocity else noise
+    target = target_of(body.noise, latents, noise, moments)
     dtype = body.unet.dtype
     with torch.autocast(latents.device.type, dtype, enabled=dtype != torch.float32):
         guess = body.unet(noisy.to(dtype), moments, **body.conditions(prompts)).sample
