@@ -7,8 +7,8 @@ __all__ = ['KINDS', 'TUNINGS', 'RATES', 'POOLINGS', 'CACHED', 'StartSettings', '
            'check_contrast', 'pairing_of', 'contrast_settings', 'pooling_of', 'prompt_of', 'load_start', 'Sides',
            'sentence', 'guessing_head', 'adapted', 'start', 'tag_table', 'PairTokens', 'pair_tokens', 'ContrastTrainer',
            'contrast_step', 'contrast_arguments', 'train_pairs', 'digest', 'noted_pairs', 'fit_pairs',
-           'vectors_of_sides', 'ContrastiveEncoder', 'write_dense', 'merged', 'write_recipe', 'record_of',
-           'save_encoder', 'save', 'pretrained']
+           'vectors_of_sides', 'copies', 'move_back', 'ContrastiveEncoder', 'write_dense', 'merged', 'write_recipe',
+           'record_of', 'save_encoder', 'save', 'pretrained']
 
 # %% ../../nbs/hashtag/04_contrast.ipynb #0739c1fe
 from collections.abc import Iterable, Sequence
@@ -96,6 +96,7 @@ class ContrastSettings(JobSettings, PaceSettings, StartSettings):
     temperature: float = .05
     symmetric: bool = False            # both directions
     mask: bool = True                  # pairs that share any tag are no negatives of each other
+    share: float = 1.                  # of the way from the start to the trained weights; below 1 less is forgotten
     mlm: float = 0.                    # weight of masked language modelling; .1 as published
     cached: bool | None = None         # gradients by two readings; None: if a batch has more than CACHED tokens
     part_tokens: int = 4096            # tokens computed at a time, padding included
@@ -113,6 +114,7 @@ def check_contrast(settings: ContrastSettings) -> None:
     if settings.pooling is not None: one_of('pooling', settings.pooling, POOLINGS)
     for name, fits, wish in (('batch_size', settings.batch_size >= 2, '2 pairs or more, as one has no negative'),
                              ('temperature', settings.temperature > 0, 'a number above 0, such as .05'),
+                             ('share', 0 < settings.share <= 1, 'a share of the way from the start, up to 1'),
                              ('mlm', settings.mlm >= 0, '0 (none) or a weight such as .1')):
         if not fits: raise ValueError(f'{name}={getattr(settings, name)!r}: expected {wish}')
     if processes()[1] > 1: raise ValueError(f'expected one process, found {processes()[1]}; see `cached`')
@@ -383,6 +385,22 @@ def vectors_of_sides(encoder, texts: list[str]) -> np.ndarray:
             out.append(vectors[torch.argsort(torch.cat([rows for rows, _ in pieces]))])
         return torch.nn.functional.normalize(torch.cat(out)).cpu().numpy()
 
+# %% ../../nbs/hashtag/04_contrast.ipynb #a759260c
+def copies(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    "The weights of a model, copied, by name."
+    return {name: weight.clone() for name, weight in model.state_dict().items()}
+
+# %% ../../nbs/hashtag/04_contrast.ipynb #7afe91da
+def move_back(
+    model: torch.nn.Module,           # trained; changed in place
+    begin: dict[str, torch.Tensor],   # its weights before that; not read where share is 1
+    share: float,                     # of the way from the start that is gone
+) -> None:
+    "Put the weights on a point of the line between the start (0) and the trained ones (1)."
+    if share == 1: return
+    for name, weight in model.state_dict().items():
+        if weight.is_floating_point() and 'lora_A' not in name: weight.copy_(begin[name].lerp(weight, share))
+
 # %% ../../nbs/hashtag/04_contrast.ipynb #292f8a2c
 class ContrastiveEncoder(ContrastSettings, BaseEstimator):
     "A pretrained encoder, trained on posts that share tags; settings: `ContrastSettings`."
@@ -397,7 +415,9 @@ class ContrastiveEncoder(ContrastSettings, BaseEstimator):
         job = fingerprint(contrast_settings(self), self.facts_)
         with settled(self.seed, self.threads), workspace(self, job) as (folder, keep):
             self.model_, self.tokenizer_ = start(self)
+            weights = copies(self.model_) if self.share < 1 else {}
             self.history_ = fit_pairs(self, pairs, folder, keep)
+            move_back(self.model_, weights, self.share)
         self.facts_ |= dict(seconds=round(time.perf_counter() - begin, 1))
         return self
 
