@@ -204,9 +204,10 @@ def efficientnet_network(weights: Weights) -> Network:
 # %% ../../nbs/engagement/03a_images.ipynb #dd7c2c80
 TINY = {   # small random networks, for tests: class → settings
     'CLIP': dict(projection_dim=16,
-        text_config=dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=99),
+        text_config=dict(hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+                         vocab_size=99, projection_dim=16),
         vision_config=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-                           image_size=32, patch_size=8)),
+                           image_size=32, patch_size=8, projection_dim=16)),
     'EfficientNet': dict(image_size=32, width_coefficient=.25, depth_coefficient=.25, hidden_dim=320,
                          num_labels=7, num_channels=3)}
 
