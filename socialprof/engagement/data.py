@@ -38,8 +38,8 @@ _FIRST = {'likes': 'behaviour', 'post': 'content', 'picture': 'content'}    # wh
 FILES = {task: tuple(f'{kind}_simulation_{part}' for part in PARTS.values()) for task, kind in _FIRST.items()}
 FILES['custom'] = ('columns.toml',)
 COLUMNS = {  # of the frame → of the files; further columns are kept as words
-    'id': 'id', 'time': 'date', 'likes': 'likes', 'text': 'content', 'account': 'username',
-    'company': 'inferred company', 'media': 'media'}
+    'id': 'id', 'time': 'date', 'likes': 'likes', 'text': 'content', 'account': 'username', 'media': 'media',
+    'company': 'inferred company'}
 _FRAME = ('id', 'time', 'likes', 'text', 'account', 'company', 'media', 'part', 'picture')
 
 # %% ../../nbs/engagement/01a_data.ipynb #fffe913e
@@ -73,17 +73,19 @@ def files_of(
     source: str | Path,  # a folder, or one table
     name: str,           # of a task
 ) -> list[tuple[str, str, Path]]:
-    "(kind, part, file) of what a task is read from: its own files; without a training file of its own, the other one."
+    "(kind, part, file) of what a task is read from: its own files, or those of the other task that serve as well."
     source = Path(source)
     if name == 'custom': return [('custom', 'train', path) for path in own_tables(source)]
     if source.is_file(): return [('file', _part_of(source), source)]
     there = official_files(source)
     own = _FIRST[name]
-    other = 'content' if own == 'behaviour' else 'behaviour'
-    rows = [(kind, part, path) for (kind, part), path in there.items() if kind == own]
-    if (own, 'train') not in there and (other, 'train') in there:
-        rows.insert(0, (other, 'train', there[other, 'train']))
-    return rows
+    spare = 'content' if own == 'behaviour' else 'behaviour'
+    pairs = []
+    for part in PARTS:
+        # behaviour tests have words, too; content tests have none, so that they are no tests of likes
+        serves = part == 'train' or spare == 'behaviour'
+        pairs.append((own, part) if (own, part) in there or not serves else (spare, part))
+    return [(*pair, there[pair]) for pair in pairs if pair in there]
 
 # %% ../../nbs/engagement/01a_data.ipynb #c7b2e52e
 def _part_of(path: Path) -> str:
@@ -282,7 +284,7 @@ class Rows:
 
 # %% ../../nbs/engagement/01a_data.ipynb #55efd68d
 def _words(rows: Rows, name: str) -> pl.Series:
-    "A column of words, '' where it is empty or not there; rows without a word that they need, or with NUL, are refused."
+    "A column of words, '' where it is empty or not there; rows that lack a needed word, or have NUL, are refused."
     table = rows.block.table
     theirs = rows.form.columns.get(name, name)
     if name not in table.columns: return pl.repeat('', len(table), eager=True).alias(name)
@@ -494,9 +496,9 @@ def _no_part(files: list, name: str, reading: Reading) -> None:
     "Note the files of the challenge that a source does not have."
     parts = {part for _, part, _ in files}
     if name == 'custom' or files[0][0] == 'file': return
-    other = f'training posts read from the file of the other task, as {FILES[name][0]} is not there'
+    spare = 'files of the other task, read in place of those that are not there'
     for kind, _, path in files:
-        if kind != _FIRST[name]: reading.note(other, path)
+        if kind != _FIRST[name]: reading.note(spare, path)
     for part, stem in zip(PARTS, FILES[name], strict=True):
         if part not in parts: reading.note('files of the challenge that are not there', stem)
 
@@ -540,7 +542,7 @@ def read_task(
     _compare_files(source, files, tables, reading)
     if not reading.total and not reading.used.total():
         reading.add(source, None, 'at least one post', 'none', 'name the folder that holds the posts')
-    attrs = dict(reading=finish(reading), pictures='')
+    attrs = dict(reading=finish(reading, stacklevel=4), pictures='')
     return _sampled(_frame(list(tables.values()), attrs), sample, seed), TASKS[name]
 
 # %% ../../nbs/engagement/01a_data.ipynb #0b7ecd8c

@@ -81,7 +81,7 @@ def media_of(
     try:
         if len(text) > _LONGEST: raise ValueError
         with warnings.catch_warnings():
-            warnings.simplefilter('ignore', SyntaxWarning)  # of escapes that mean nothing
+            warnings.simplefilter('ignore')  # of escapes that mean nothing
             tree = ast.parse(text, mode='eval').body
         if not isinstance(tree, ast.List): raise ValueError
         return tuple(map(_medium, tree.elts))

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['KINDS', 'sheet_kind', 'cell_word', 'Sheet', 'cached_sheet', 'sheet_blocks', 'excel_times', 'times', 'counts']
 
-# %% ../../nbs/engagement/00a_sheets.ipynb #59968c6c
+# %% ../../nbs/engagement/00a_sheets.ipynb #e6cfb9db
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, time
 from pathlib import Path
@@ -85,30 +86,32 @@ def _below_header(rows: list[list], ranges: Sequence[tuple]) -> Sheet | None:
     _spread_merged(sheet, ranges)
     return sheet
 
-# %% ../../nbs/engagement/00a_sheets.ipynb #210472a1
-def _workbook(path: Path, problems: Problems):
-    "An open spreadsheet; None after noting why it cannot be read."
+# %% ../../nbs/engagement/00a_sheets.ipynb #ec468bc5
+@contextmanager
+def _unpacking(path: Path, problems: Problems):
+    "While a spreadsheet is unpacked: why it cannot be is noted, and the unpacking ends."
     calamine = optional('python_calamine', 'engagement')
-    try: return calamine.CalamineWorkbook.from_path(str(path))
+    try: yield calamine
     except calamine.PasswordError: problem = ('a spreadsheet', 'one with a password', 'save it without the password')
     except (calamine.CalamineError, calamine.ZipError, calamine.XmlError, OSError) as error:
         head = path.read_bytes()[:2] if path.is_file() else b''
         mend = 'copy it again' if head == b'PK' else 'if it is CSV, name it .csv'
-        problem = ('a whole spreadsheet', str(error).splitlines()[0][:80] if str(error) else 'none', mend)
+        problem = ('a whole spreadsheet', (str(error).splitlines() or ['none'])[0][:80], mend)
+    else: return
     problems.add(path, None, *problem)
-    return None
 
 # %% ../../nbs/engagement/00a_sheets.ipynb #84ef47c9
 def _first_sheet(path: Path, problems: Problems) -> Sheet | None:
     "The first sheet with rows; the others are noted by their names. None if there is none."
-    book = _workbook(path, problems)
     sheet = None
-    for name in book.sheet_names if book else ():
-        page = book.get_sheet_by_name(name)
-        if not page.total_height: continue
-        if sheet: sheet.notes.append((f'further sheets of a spreadsheet, which are not read ({shown(name)})', []))
-        else: sheet = _below_header(page.to_python(skip_empty_area=False), page.merged_cell_ranges or ())
-    return sheet
+    with _unpacking(path, problems) as calamine:
+        book = calamine.CalamineWorkbook.from_path(str(path))
+        for name in book.sheet_names:
+            page = book.get_sheet_by_name(name)
+            if not page.height: continue
+            if sheet: sheet.notes.append((f'further sheets of a spreadsheet, which are not read ({shown(name)})', []))
+            else: sheet = _below_header(page.to_python(skip_empty_area=False), page.merged_cell_ranges or ())
+        return sheet
 
 # %% ../../nbs/engagement/00a_sheets.ipynb #e3232ca4
 _VERSION = 1  # of what is kept
