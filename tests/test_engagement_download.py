@@ -228,3 +228,10 @@ def test_availability_by_year(server, tmp_path):
     assert table.loc[2020, ['posts', 'link', 'there', 'share', 'not there']].tolist() == [4, 2, 1, .5, 1]
     nothing = availability(posts, read_ledger(tmp_path / 'nowhere'))
     assert nothing['not tried'].tolist() == [1, 2] and nothing.there.tolist() == [0, 0]
+
+@pytest.mark.parametrize('end', ['\u2028', '\x85', '"', ',', '\n', '\r', '=1', ' é'])
+def test_odd_addresses_keep_one_row_each(tmp_path, end):
+    urls = [f'ftp://a/{n}{end}{n}' for n in range(3)]
+    table = download(urls, tmp_path, FAST, online=True)
+    assert table.url.tolist() == urls and set(table.cause) == {'no address'}
+    assert download(urls, tmp_path, FAST, online=False).equals(table)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 import csv, os, threading, time, warnings
 
@@ -78,7 +78,8 @@ def _host(url: str) -> str:
     "The host that is asked, in small letters; '' where the address is none of the web."
     try: address = httpx.URL(url)
     except (httpx.InvalidURL, ValueError): return ''
-    return address.netloc.decode('ascii', 'replace').lower() if address.scheme in ('http', 'https') and address.host else ''
+    web = address.scheme in ('http', 'https') and address.host
+    return address.netloc.decode('ascii', 'replace').lower() if web else ''
 
 # %% ../../nbs/engagement/03_download.ipynb #00d6349e
 def _status_cause(status: int) -> str:
@@ -196,9 +197,9 @@ def read_ledger(
     path = Path(folder) / LEDGER
     rows = {}
     if path.is_file():
-        text = path.read_text(encoding='utf-8', errors='replace')
+        text = path.read_bytes().decode('utf-8', 'replace')
         whole = text[:text.rfind('\n') + 1]
-        for row in csv.reader(whole.splitlines(keepends=True)):
+        for row in csv.reader(StringIO(whole, newline='')):
             if len(row) == len(COLUMNS) and row != COLUMNS: rows[row[0]] = row
     table = pd.DataFrame(list(rows.values()), columns=COLUMNS)
     for name in ('bytes', 'width', 'height', 'tries'): table[name] = pd.to_numeric(table[name]).astype('int64')
@@ -209,7 +210,7 @@ def _write_ledger(rows: Iterable[dict], folder: Path) -> None:
     "Write the whole ledger, atomically."
     with config.atomic_path(folder / LEDGER) as temporary:
         table = pd.DataFrame(list(rows), columns=COLUMNS)
-        table.to_csv(temporary, index=False, encoding='utf-8', lineterminator='\n')
+        table.to_csv(temporary, index=False, encoding='utf-8', lineterminator='\r\n')
 
 # %% ../../nbs/engagement/03_download.ipynb #59f783ab
 def _files(folder: str | Path) -> dict[str, str]:
@@ -253,16 +254,19 @@ def _alone(folder: Path):
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / '.downloads.lock', timeout=0)
     try: lock.acquire()
-    except Timeout: raise RuntimeError(f'{folder}: another download writes here; wait for it, or name another folder') from None
+    except Timeout:
+        raise RuntimeError(f'{folder}: another download writes here; wait for it, or name another folder') from None
     try: yield
     finally: lock.release()
 
 # %% ../../nbs/engagement/03_download.ipynb #1c39c148
 def _client(settings: Download) -> httpx.Client:
     "An HTTP client that says who it is and takes bytes as they are, so that a limit on bytes is one on memory."
-    headers = {'User-Agent': 'socialprof (research; pictures of posts)', 'Accept': 'image/*', 'Accept-Encoding': 'identity'}
+    agent = 'socialprof (research; pictures of posts)'
+    headers = {'User-Agent': agent, 'Accept': 'image/*', 'Accept-Encoding': 'identity'}
     limits = httpx.Limits(max_connections=settings.workers, max_keepalive_connections=settings.workers)
-    return httpx.Client(headers=headers, timeout=settings.timeout, limits=limits, follow_redirects=True, max_redirects=5)
+    return httpx.Client(headers=headers, timeout=settings.timeout, limits=limits,
+                        follow_redirects=True, max_redirects=5)
 
 # %% ../../nbs/engagement/03_download.ipynb #f8d71e40
 def _rows(urls: list[str], folder: Path, settings: Download):
@@ -283,7 +287,7 @@ def _fetch_all(urls: list[str], rows: dict[str, dict], folder: Path, settings: D
     "Fetch addresses and put their rows into `rows` and into the ledger, each as soon as it is there."
     _write_ledger(rows.values(), folder)
     with open(folder / LEDGER, 'a', encoding='utf-8', newline='') as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator='\n')
+        writer = csv.DictWriter(file, COLUMNS)  # ends lines by \r\n, and so puts both in quotes elsewhere
         for row in _rows(urls, folder, settings):
             row['tries'] += rows.get(row['url'], {}).get('tries', 0)
             rows[row['url']] = row
@@ -298,7 +302,7 @@ def download(
     settings: Download = Download(),
     online: bool | None = None,          # may the network be used? None: as the user said by `--online`
 ) -> pd.DataFrame:
-    "Fetch what is not settled; the ledger, a row an address. PermissionError where the network would be needed, and may not."
+    "Fetch what is not settled; the ledger, a row an address. PermissionError where the network may not be used."
     folder = Path(folder)
     addresses = urls_of(urls) if isinstance(urls, pd.DataFrame) else urls
     urls = list(dict.fromkeys(url for url in addresses if 0 < len(url) <= LONGEST))
@@ -319,7 +323,7 @@ def download_source(
     settings: Download = Download(),
     online: bool | None = None,  # as for `download`
 ) -> str:
-    "Download the pictures of posts; a sentence that says how many are there and why others are missing. Errors as `download`."
+    "Download the pictures of posts; a sentence: how many are there, why others are missing. Errors as `download`."
     ledger = download(frame, folder, settings, online)
     counts = ledger.cause[ledger.cause != ''].value_counts()
     missing = ', '.join(f'{n:,} {cause}' for cause, n in counts.items())
