@@ -235,3 +235,8 @@ def test_odd_addresses_keep_one_row_each(tmp_path, end):
     table = download(urls, tmp_path, FAST, online=True)
     assert table.url.tolist() == urls and set(table.cause) == {'no address'}
     assert download(urls, tmp_path, FAST, online=False).equals(table)
+
+def test_without_httpx_its_line_to_install_is_named(tmp_path, monkeypatch):
+    from socialprof.core.config import MissingPackage
+    monkeypatch.setitem(sys.modules, 'httpx', None)
+    with pytest.raises(MissingPackage, match='httpx'): download(['http://127.0.0.1:9/a'], tmp_path, FAST, online=True)

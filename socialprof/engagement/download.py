@@ -19,7 +19,6 @@ import csv, os, threading, time, warnings
 
 from filelock import FileLock, Timeout
 from PIL import Image, UnidentifiedImageError
-import httpx
 import pandas as pd
 
 from ..core import config
@@ -76,6 +75,7 @@ def picture_facts(
 # %% ../../nbs/engagement/03_download.ipynb #143886ca
 def _host(url: str) -> str:
     "The host that is asked, in small letters; '' where the address is none of the web."
+    httpx = config.optional('httpx', 'engagement')
     try: address = httpx.URL(url)
     except (httpx.InvalidURL, ValueError): return ''
     web = address.scheme in ('http', 'https') and address.host
@@ -90,8 +90,8 @@ def _status_cause(status: int) -> str:
     if status in (404, 410): return 'not there'
     return '' if status == 200 else 'refused'
 
-# %% ../../nbs/engagement/03_download.ipynb #f863ac09
-def _head_cause(answer: httpx.Response, settings: Download) -> str:
+# %% ../../nbs/engagement/03_download.ipynb #57f0cf73
+def _head_cause(answer, settings: Download) -> str:
     "What is wrong with an answer before its bytes are read, '' for nothing."
     kind = answer.headers.get('content-type', '').partition(';')[0].strip().lower()
     size = answer.headers.get('content-length', '')
@@ -99,8 +99,8 @@ def _head_cause(answer: httpx.Response, settings: Download) -> str:
     if kind and not kind.startswith('image/') and not kind.endswith('/octet-stream'): return 'no picture'
     return 'too many bytes' if size.isdecimal() and int(size) > settings.most_bytes else ''
 
-# %% ../../nbs/engagement/03_download.ipynb #482b15eb
-def _requested_wait(answer: httpx.Response) -> float:
+# %% ../../nbs/engagement/03_download.ipynb #b7a73401
+def _requested_wait(answer) -> float:
     "Seconds that `Retry-After` asks for, as a number or as a date; 0 where it says nothing."
     text = answer.headers.get('retry-after', '').strip()
     if text.isdecimal(): return float(text)
@@ -109,16 +109,18 @@ def _requested_wait(answer: httpx.Response) -> float:
     if date.tzinfo is None: date = date.replace(tzinfo=UTC)
     return max(0., (date - datetime.now(UTC)).total_seconds())
 
-# %% ../../nbs/engagement/03_download.ipynb #8889476f
-def _error_cause(error: httpx.HTTPError) -> str:
+# %% ../../nbs/engagement/03_download.ipynb #058a4efa
+def _error_cause(error) -> str:
     "The cause of a request that got no answer."
+    httpx = config.optional('httpx', 'engagement')
     if isinstance(error, httpx.TimeoutException): return 'timeout'
     if isinstance(error, httpx.UnsupportedProtocol): return 'no address'
     return 'refused' if isinstance(error, httpx.TooManyRedirects) else 'no connection'
 
-# %% ../../nbs/engagement/03_download.ipynb #fc4d08cf
-def _reply(client: httpx.Client, url: str, settings: Download) -> tuple[str, bytes, float]:
+# %% ../../nbs/engagement/03_download.ipynb #3cb5c8c8
+def _reply(client, url: str, settings: Download) -> tuple[str, bytes, float]:
     "(cause, bytes, seconds that the server asks to wait) of one request; bytes are counted while they come."
+    httpx = config.optional('httpx', 'engagement')
     data = bytearray()
     end = time.monotonic() + settings.longest
     try:
@@ -174,8 +176,8 @@ def _row(url: str, cause: str, data: bytes, tries: int, folder: Path, settings: 
     moment = datetime.now(UTC).isoformat(timespec='seconds')
     return dict(zip(COLUMNS, [url, file, cause, len(data), width, height, tries, moment], strict=True))
 
-# %% ../../nbs/engagement/03_download.ipynb #cbe61ca3
-def _fetch(url: str, client: httpx.Client, turns: Turns, folder: Path, settings: Download) -> dict:
+# %% ../../nbs/engagement/03_download.ipynb #368accc3
+def _fetch(url: str, client, turns: Turns, folder: Path, settings: Download) -> dict:
     "The row of one address, tried again while its error may pass."
     host = _host(url)
     cause = 'too many requests' if host else 'no address'
@@ -259,9 +261,10 @@ def _alone(folder: Path):
     try: yield
     finally: lock.release()
 
-# %% ../../nbs/engagement/03_download.ipynb #1c39c148
-def _client(settings: Download) -> httpx.Client:
+# %% ../../nbs/engagement/03_download.ipynb #2e137f60
+def _client(settings: Download):
     "An HTTP client that says who it is and takes bytes as they are, so that a limit on bytes is one on memory."
+    httpx = config.optional('httpx', 'engagement')
     agent = 'socialprof (research; pictures of posts)'
     headers = {'User-Agent': agent, 'Accept': 'image/*', 'Accept-Encoding': 'identity'}
     limits = httpx.Limits(max_connections=settings.workers, max_keepalive_connections=settings.workers)
