@@ -174,8 +174,8 @@ _HOUR = np.log(np.interp(np.arange(24), [0, 2, 4, 7, 12, 18, 23], [1070, 1050, 1
 def standard(
     values: np.ndarray,
 ) -> np.ndarray:
-    "The values with a mean of 0 and a variance of 1."
-    return (values - values.mean()) / values.std()
+    "The values with a mean of 0 and a variance of 1; zeros where all are equal."
+    return (values - values.mean()) / (values.std() or 1)
 
 # %% ../../nbs/engagement/01_world.ipynb #d86aa277
 def calendar_of(
@@ -282,15 +282,16 @@ def _plan(people: pd.DataFrame, posts: int, habit: float, rngs: list[np.random.G
     plan = dict(part=part, account=account, time=time, topic=topic, kind=kind)
     return {name: values[order] for name, values in plan.items()}
 
-# %% ../../nbs/engagement/01_world.ipynb #9ba7ca46
+# %% ../../nbs/engagement/01_world.ipynb #73d33116
 def _scores(plan: dict, people: pd.DataFrame, media: list[str], effects: dict, rng) -> tuple[np.ndarray, np.ndarray]:
     "(score, level): what the likes are read off, and its part that belongs to the account and its company."
     firm = people['firm'].to_numpy()
-    account = spread(len(people), rng)
-    company = spread(firm.max() + 1, rng)[firm]
+    # over posts, not over accounts: a few of these write much, and would shift all likes
+    account = standard(spread(len(people), rng)[plan['account']])
+    company = standard(spread(firm.max() + 1, rng)[firm[plan['account']]])
     noise = rng.standard_t(6, len(plan['time'])) / np.sqrt(1.5)  # the sum of few effects has short tails: longer ones
     weight = {name: WEIGHTS[name] * effects[name] for name in WEIGHTS}
-    level = (weight['account'] * account + weight['company'] * company)[plan['account']]
+    level = weight['account'] * account + weight['company'] * company
     liked = np.array(list(LIKED.values()))[plan['topic']]
     shown = np.where(np.array(media, object) == '', 0, _SEEN[plan['kind']])
     planted = weight['time'] * calendar_of(plan['time']) + weight['content'] * liked + weight['picture'] * shown
