@@ -10,6 +10,7 @@ __all__ = ['DRAWS', 'POSTS', 'WIDTH', 'drawn_interval', 'whole_rows', 'identity_
 from collections.abc import Sequence
 import warnings
 import numpy as np
+from scipy.stats import binomtest
 from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -31,7 +32,10 @@ def drawn_interval(
     size = np.bincount(code)
     draws = np.random.default_rng(seed).integers(len(size), size=(DRAWS, len(size)))
     low, high = np.quantile(total[draws].sum(1) / size[draws].sum(1), [.025, .975])
-    return float(low), float(high)
+    if high > low: return float(low), float(high)
+    # draws of rows that are all alike do not differ; Wilson's interval still knows how few they are
+    wilson = binomtest(round(float(hits.mean()) * len(size)), len(size)).proportion_ci(method='wilson')
+    return float(min(low, wilson.low)), float(max(high, wilson.high))
 
 # %% ../../nbs/engagement/03c_alignment.ipynb #a24b7d60
 def whole_rows(
@@ -82,6 +86,7 @@ def account_hits(
                           LogisticRegression(C=.1, max_iter=200))
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', ConvergenceWarning)   # 200 rounds are enough to tell an account
+        warnings.filterwarnings('ignore', 'The number of unique classes')   # many accounts with few posts
         probe.fit(vectors[train], names[train])
     return (probe.predict(vectors[test]) == names[test]).astype(float), test, train
 

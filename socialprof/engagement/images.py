@@ -6,7 +6,7 @@
 __all__ = ['AGREEMENT', 'LOCAL', 'TINY', 'NETWORKS', 'BATCH', 'missing_flag', 'content_key', 'open_picture', 'UnreadPictures',
            'Network', 'lite_pixels', 'Lite', 'agreement', 'compiled_graph', 'write_graph', 'lite_graph', 'lite_network',
            'hub_processor', 'clip_network', 'efficientnet_network', 'tiny_network', 'network_of', 'computed',
-           'picture_space', 'put_part', 'fill_shelves', 'image_vectors', 'width_of', 'joint_vectors', 'picture_speed']
+           'picture_space', 'put_part', 'fill_shelf', 'image_vectors', 'width_of', 'joint_vectors', 'picture_speed']
 
 # %% ../../nbs/engagement/03a_images.ipynb #4fb3eed3
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ from ..core.engines import Part, has_openvino, import_openvino, library_versions
 from ..core.formats import one_of
 from ..core.models import Weights, build_folder, find, quiet
 from ..core.recipe import identity
-from ..core.store import touch_space
+from ..core.store import store_vectors, touch_space
 
 # %% ../../nbs/engagement/03a_images.ipynb #36b21784
 def missing_flag(
@@ -291,21 +291,25 @@ def put_part(
     if n: shelf.put(Part(rows[there], vectors[there], np.zeros(n, bool), np.ones((n, 2), int)))
     shelf.vectors[rows[~there]] = np.nan
 
-# %% ../../nbs/engagement/03a_images.ipynb #ee83e298
-def fill_shelves(
-    shelves: dict[str, Shelf],     # output → shelf
-    what: str,                     # the output that must be whole
-    files: Sequence[str],          # a path for each place of the shelves
+# %% ../../nbs/engagement/03a_images.ipynb #a00a38cb
+def fill_shelf(
+    shelf: Shelf,
+    what: str,                  # the output that goes on the shelf
+    files: Sequence[str],       # a path for each place of the shelf
     net: Network,
-) -> int:                          # files that are no pictures
+    others: dict[str, Path],    # other outputs of the same pass → space, where they are stored too
+) -> int:                       # files that are no pictures
     "Compute what is missing, a batch at a time, stored every 32 batches."
-    rows = shelves[what].missing
     broken = 0
-    for start in range(0, len(rows), 32 * BATCH):
-        some = rows[start:start + 32 * BATCH]
-        batches = [computed(net, [files[row] for row in some[k:k + BATCH]]) for k in range(0, len(some), BATCH)]
-        for name, shelf in shelves.items(): put_part(shelf, some, np.concatenate([batch[name] for batch in batches]))
-        broken += int(np.isnan(shelves[what].vectors[some]).any(1).sum())
+    for start in range(0, len(shelf.missing), 32 * BATCH):
+        rows = shelf.missing[start:start + 32 * BATCH]
+        parts = [computed(net, [files[row] for row in rows[k:k + BATCH]]) for k in range(0, len(rows), BATCH)]
+        whole = {name: np.concatenate([part[name] for part in parts]) for name in net.outputs}
+        put_part(shelf, rows, whole[what])
+        there = ~np.isnan(whole[what]).any(1)
+        broken += int((~there).sum())
+        for name, space in others.items() if there.any() else ():
+            store_vectors(space, shelf.keys[rows[there]], whole[name][there], np.zeros(there.sum(), bool))
     return broken
 
 # %% ../../nbs/engagement/03a_images.ipynb #9743d0dc
@@ -322,13 +326,15 @@ def image_vectors(
     keys = [content_key(path) for path in paths]
     place = {key: k for k, key in enumerate(dict.fromkeys(filter(None, keys)))}
     files = list({key: path for key, path in zip(keys, paths, strict=True) if key}.values())
-    shelves = {name: Shelf(list(place), picture_space(weights, name) if store else None) for name in net.outputs}
-    broken = fill_shelves(shelves, what, files, net)
+    spaces = {name: picture_space(weights, name) for name in net.outputs} if store else {}
+    shelf = Shelf(list(place), spaces.pop(what, None))
+    broken = fill_shelf(shelf, what, files, net, spaces)
     if broken: warnings.warn(f'{broken} of {len(paths)} pictures cannot be decoded', UnreadPictures, stacklevel=2)
-    vectors = shelves[what].vectors
-    if vectors is None: vectors = np.zeros((0, width_of(net, what)), np.float32)
-    rows = np.array([place.get(key, len(vectors)) for key in keys], int)
-    return np.vstack([vectors, np.full((1, vectors.shape[1]), np.nan, np.float32)])[rows]
+    width = width_of(net, what) if shelf.vectors is None else shelf.vectors.shape[1]
+    vectors = np.full((len(paths), width), np.nan, np.float32)
+    there = np.array([bool(key) for key in keys], bool)
+    if there.any(): vectors[there] = shelf.vectors[[place[key] for key in keys if key]]
+    return vectors
 
 # %% ../../nbs/engagement/03a_images.ipynb #89355fde
 def width_of(net: Network, what: str) -> int:
@@ -340,7 +346,7 @@ def joint_vectors(
     text: np.ndarray,    # [n, d]
     image: np.ndarray,   # [n, e], NaN in rows without a picture
 ) -> np.ndarray:         # float32 [n, d + e + 1]
-    "Side by side (report, section 3.1); zeros for a missing picture, flagged in the last column."
+    "Side by side (report, section 4.1); zeros for a missing picture, flagged in the last column."
     if len(text) != len(image): raise ValueError(f'expected as many rows of both, found {len(text)} and {len(image)}')
     missing = np.isnan(image).any(1)
     return np.column_stack([text, np.where(missing[:, None], 0, image), missing]).astype(np.float32)
