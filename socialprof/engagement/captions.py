@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLASSES', 'COLOURS', 'OFFLINE', 'TOKENS', 'class_names', 'main_colours', 'brightness', 'described',
-           'offline_captions', 'Captioner', 'tiny_blip_config', 'tiny_blip', 'captioner_of', 'written_for',
+           'offline_captions', 'tiny_blip_config', 'tiny_blip', 'Captioner', 'captioner_of', 'written_for',
            'hub_captions', 'captions']
 
 # %% ../../nbs/engagement/03b_captions.ipynb #07738b23
@@ -216,30 +216,6 @@ def offline_captions(
     whole = ~np.isnan(logits).any(1)
     return [described(path, row) if fine else '' for path, row, fine in zip(paths, logits, whole, strict=True)]
 
-# %% ../../nbs/engagement/03b_captions.ipynb #28ae877a
-TOKENS = 20   # of a caption
-
-@dataclass
-class Captioner:
-    "A model that writes a sentence about a picture: BLIP, BLIP-2, and others that transformers loads as such."
-    weights: Weights
-    max_length: int = TOKENS   # tokens
-
-    def __post_init__(self):
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-        local = dict(local_files_only=True)
-        with quiet():
-            self.processor = AutoProcessor.from_pretrained(self.weights.path, backend='pil', **local)
-            net = AutoModelForImageTextToText.from_pretrained(self.weights.path, dtype=torch.float32, **local)
-        self.net = net.eval()
-
-    def write(self, pictures: list) -> list[str]:
-        "A caption for each picture (PIL, RGB), without spaces at its ends; the likeliest next token each time."
-        with torch.inference_mode(), quiet():
-            batch = self.processor(images=pictures, return_tensors='pt')
-            ids = self.net.generate(**batch, max_length=self.max_length, num_beams=1, do_sample=False)
-        return [text.strip() for text in self.processor.batch_decode(ids, skip_special_tokens=True)]
-
 # %% ../../nbs/engagement/03b_captions.ipynb #c6f4ff5e
 def tiny_blip_config(tokenizer):
     "Settings of a BLIP with some thousands of weights."
@@ -265,6 +241,30 @@ def tiny_blip(
             BlipProcessor(BlipImageProcessorPil(size=dict(height=32, width=32)), tokenizer).save_pretrained(draft)
     record = dict(kind='blip', words=words.name, seed=seed)
     return build_folder(cache_dir('models', 'tiny') / f'blip-{fingerprint(record, length=12)}', fill, record)
+
+# %% ../../nbs/engagement/03b_captions.ipynb #28ae877a
+TOKENS = 20   # of a caption
+
+@dataclass
+class Captioner:
+    "A model that writes a sentence about a picture: BLIP, BLIP-2, and others that transformers loads as such."
+    weights: Weights
+    max_length: int = TOKENS   # tokens
+
+    def __post_init__(self):
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+        local = dict(local_files_only=True)
+        with quiet():
+            self.processor = AutoProcessor.from_pretrained(self.weights.path, backend='pil', **local)
+            net = AutoModelForImageTextToText.from_pretrained(self.weights.path, dtype=torch.float32, **local)
+        self.net = net.eval()
+
+    def write(self, pictures: list) -> list[str]:
+        "A caption for each picture (PIL, RGB), without spaces at its ends; the likeliest next token each time."
+        with torch.inference_mode(), quiet():
+            batch = self.processor(images=pictures, return_tensors='pt')
+            ids = self.net.generate(**batch, max_length=self.max_length, num_beams=1, do_sample=False)
+        return [text.strip() for text in self.processor.batch_decode(ids, skip_special_tokens=True)]
 
 # %% ../../nbs/engagement/03b_captions.ipynb #8f664bce
 @lru_cache(maxsize=1)
