@@ -7,7 +7,7 @@ ARGS     ?=
 BIN      := $(VENV)/bin
 STAMP    := $(VENV)/installed
 # what the tests and the notebooks of all papers that are here need
-EXTRAS   := weights,influencer,violence,retweet,hashtag,texts,notebooks,dev
+EXTRAS   := weights,influencer,violence,retweet,hashtag,engagement,texts,notebooks,dev
 WANTED   := $(shell sed -n 's/^min_python *= *//p' settings.ini)
 # PYTHON=... names one interpreter; otherwise the first of these that is new enough
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)

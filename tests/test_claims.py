@@ -11,7 +11,7 @@ from socialprof.lab.metrics import metric_of
 from socialprof.lab.predictions import codes
 from socialprof.lab.results import paper_module
 
-PAPERS = ('influencer', 'violence', 'retweet', 'hashtag')
+PAPERS = ('influencer', 'violence', 'retweet', 'hashtag', 'engagement')
 CLAIMS = [(paper, claim) for paper in PAPERS for claim in paper_module(paper, 'claims').CLAIMS]
 COMPUTED = [(paper, claim) for paper, claim in CLAIMS if claim.terms]
 NAMES = [f'{paper} {claim.id} {claim.task}' for paper, claim in COMPUTED]
@@ -78,8 +78,22 @@ def ranked(claim, true: bool, method: str, split: str, rng) -> dict:
                  for best, order, good in zip(y, orders, right, strict=True)]
     return dict(kind='rankings', y=y, predicted=predicted)
 
+def valued(claim, true: bool, method: str, split: str, rng) -> dict:
+    "Columns of numbers; who knows is off by a hundredth, who does not by a factor of e to the ninth and more."
+    y = np.floor(np.random.default_rng(crc32(split.encode())).lognormal(4, 2, ROWS))
+    off = rng.normal(0, .01, ROWS) if skill(claim, true, method, split, '') > .5 else rng.uniform(9, 11, ROWS)
+    return dict(kind='values', y=y, predicted=np.expm1(np.log1p(y) + off))
+
+def texted(claim, true: bool, method: str, split: str, rng) -> dict:
+    "Columns of texts of twelve words; who knows changes one of them."
+    words = [f'word{i}' for i in range(400)]
+    y = [' '.join(row) for row in np.random.default_rng(crc32(split.encode())).choice(words, (ROWS, 12))]
+    knows = skill(claim, true, method, split, '') > .5
+    return dict(kind='texts', y=y, predicted=[' '.join([*text.split()[:11], 'end'] if knows else rng.choice(words, 12)) for text in y])
+
 def maker(paper: str, claim):
     "What makes predictions of the kind that a claim is about."
+    if paper == 'engagement': return dict(accuracy=classed, rougeL=texted, bleu4=texted).get(claim.metric, valued)
     if {metric_in(term, claim.metric).partition('@')[0] for term in claim.terms} & {'hit', 'p', 'ndcg'}: return ranked
     classes = paper == 'influencer' or paper == 'hashtag' and claim.task != 'retrieval'
     return classed if classes else labelled
@@ -110,7 +124,7 @@ def test_nothing_lost_is_a_sentence_about_a_small_loss(paper, claim):
 
 
 HARDER = re.compile(r'harder|flatters|costs|loses|falls')
-EASY = {'influencer': ('cv',), 'violence': ('random',), 'retweet': ('post',), 'hashtag': ('official', 'posts')}
+EASY = {'influencer': ('cv',), 'violence': ('random',), 'retweet': ('post',), 'hashtag': ('official', 'posts'), 'engagement': ('random',)}
 
 @pytest.mark.parametrize(('paper', 'claim'), COMPUTED, ids=NAMES)
 def test_a_harder_split_has_the_lower_score(paper, claim):
