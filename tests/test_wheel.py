@@ -168,7 +168,7 @@ def test_a_folder_of_ones_own(socialprof, installed, tmp_path):
     mine = tmp_path / 'mine'
     grids = mine / 'nbs' / 'grids.toml'
     assert grids.read_bytes() == (installed / 'socialprof' / 'share' / 'nbs' / 'grids.toml').read_bytes()
-    assert set(tomllib.loads(grids.read_text())) == {'influencer', 'violence', 'retweet', 'hashtag'}
+    assert set(tomllib.loads(grids.read_text())) == {'influencer', 'violence', 'retweet', 'hashtag', 'engagement'}
     grids.write_text(GRID)
     notebook = mine / 'nbs' / 'influencer' / 'run_baselines.ipynb'
     book = json.loads(notebook.read_text())

@@ -119,6 +119,7 @@ def new_index(model: LikesNeighbours, width: int, lists: int):
     if model.index == 'flat': return faiss.IndexFlatL2(width)
     if model.index == 'hnsw': return faiss.IndexHNSWFlat(width, model.links)
     index = faiss.IndexIVFFlat(faiss.IndexFlatL2(width), width, lists)
+    index.cp.min_points_per_centroid = 1   # a small source has few posts a centre, which FAISS warns of
     index.cp.seed = model.seed + 1234    # of the centres; FAISS's own seed is 1234
     index.nprobe = min(model.nprobe, lists)
     return index
