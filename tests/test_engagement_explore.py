@@ -109,7 +109,7 @@ def test_pairs_are_those_of_two_loops(rule, monkeypatch):
     monkeypatch.setattr(pairs, 'BLOCK', 7)
     monkeypatch.setattr(pairs, 'first_columns', lambda allowed, most=0: np.nonzero(allowed))
     table = pairs.matched_pairs(frame, rows=rows, once=False, **rule)
-    assert set(zip(table['first'].tolist(), table['second'].tolist())) == all_pairs(frame, rows, **rule)
+    assert set(zip(table['first'].tolist(), table['second'].tolist(), strict=True)) == all_pairs(frame, rows, **rule)
     assert len(table) > 5
 
 def test_each_post_stands_in_one_pair_and_in_the_rows_that_are_allowed():

@@ -14,7 +14,7 @@ from socialprof.engagement.alignment import identity_probe, identity_warning, ow
 from socialprof.engagement.captions import captions, tiny_blip
 from socialprof.engagement.data import load
 from socialprof.engagement.images import (UnreadPictures, image_vectors, joint_vectors, lite_network, missing_flag,
-                                          network_of, open_picture, picture_speed, tiny_network)
+                                          open_picture, picture_speed, tiny_network)
 
 
 @pytest.fixture(scope='module')

@@ -29,7 +29,8 @@ def frame_of(n: int = 120, accounts: int = 6, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(dict(
         id=np.arange(n).astype(str), account=account, company=['company ' + name[-1] for name in account],
         time=pd.Timestamp('2020-01-01', tz='UTC') + pd.to_timedelta(rng.permutation(n), 'D'), likes=rng.poisson(50, n).astype(float),
-        media='', part='train', caption=rng.choice(['a street', 'a dog'], n), text=[f'{" ".join(rng.permutation(words[name]))} <hyperlink>' for name in account]))
+        media='', part='train', caption=rng.choice(['a street', 'a dog'], n),
+        text=[f'{" ".join(rng.permutation(words[name]))} <hyperlink>' for name in account]))
 
 
 # --- prompts
@@ -240,7 +241,8 @@ def test_account_shows_only_where_it_does():
 
 def test_faults_of_what_the_report_printed():
     "Its posts end in a row of placeholders, and do not stop."
-    row = floors.faults(['Watch now ' + '<hyperlink> ' * 9] * 2 + ['A quiet post.'], ['Watch now <hyperlink>'] * 3, ['a quiet  post.'], np.array([False, False, True]))
+    texts = ['Watch now ' + '<hyperlink> ' * 9] * 2 + ['A quiet post.']
+    row = floors.faults(texts, ['Watch now <hyperlink>'] * 3, ['a quiet  post.'], np.array([False, False, True]))
     assert [row[name] for name in ('loops', 'four placeholders or more', 'doubles', 'never stopped')] == pytest.approx([2 / 3] * 4)
     assert row['copies of old posts'] == pytest.approx(1 / 3) and row['length ratio'] > 2
 
