@@ -671,6 +671,7 @@ def _level_points(axis, table: pd.DataFrame, column: str, title: str) -> None:
 # %% ../../nbs/engagement/05a_explore.ipynb #bd26c5f9
 def effect_points(axis, effect: Effect, title: str = '') -> None:
     "Effects inside accounts as ratios, with their intervals."
+    from matplotlib import ticker
     table = effect_table(effect)
     sides = [(table['ratio'] - table['low']).clip(0).fillna(0), (table['high'] - table['ratio']).clip(0).fillna(0)]
     axis.errorbar(table['level'], table['ratio'], yerr=sides, fmt='o', capsize=3, color='#2a7f3f', markersize=4)
@@ -680,8 +681,9 @@ def effect_points(axis, effect: Effect, title: str = '') -> None:
     bounds = np.log(table[['ratio', 'low', 'high']]).abs().max(axis=1).dropna()
     edge = 1.15 * max(float(bounds.quantile(.9)) if len(bounds) else 0., .1)
     axis.set(yscale='log', ylim=(np.exp(-edge), np.exp(edge)), ylabel='ratio')
-    axis.yaxis.set_major_formatter('{x:.2f}')
-    axis.yaxis.set_minor_formatter('{x:.2f}')
+    axis.yaxis.set_major_locator(ticker.LogLocator(subs=(.7, .8, .9, 1, 1.2, 1.5, 2, 3, 5)))
+    axis.yaxis.set_minor_locator(ticker.NullLocator())
+    axis.yaxis.set_major_formatter('{x:g}')
 
 # %% ../../nbs/engagement/05a_explore.ipynb #4fb8851d
 def calendar_figure(
