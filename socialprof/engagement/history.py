@@ -73,7 +73,9 @@ def sums_before(
     "(sum, count) [n] over strictly earlier posts of the same value; posts of one second do not see each other."
     table = pd.DataFrame(dict(value=values, time=times, y=y, one=1.)).reset_index()
     table = table.sort_values('time', kind='stable')
-    running = table.groupby('value', sort=False)[['y', 'one']].cumsum() - table[['y', 'one']]
+    through = table.groupby('value', sort=False)[['y', 'one']].cumsum()
+    # shifted, not subtracted: not even the rounding depends on the own likes
+    running = through.groupby(table['value'], sort=False).shift(fill_value=0.)
     # the first post of a second knows what came before it; the others of that second know no more
     same = [table['value'], table['time'].fillna(np.inf)]
     first = running.groupby(same, sort=False).transform('first')
