@@ -324,7 +324,7 @@ def fit_methods(
     work: Work | None = None,  # None: the quick profile's
 ) -> Fitted:
     "Fit methods on cells and apply them to the test rows. LookupError for an unknown name."
-    rows = dict(post=texts.post_rows).get(views.task.name, likes_rows)
+    rows = dict(post=texts.post_rows, picture=protocol.model_rows).get(views.task.name, likes_rows)
     methods = methods_named(names, methods_of(views.task))
     return protocol.fit_methods(methods, views, cells, work or Work(), rows)
 
