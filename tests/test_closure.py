@@ -20,7 +20,8 @@ from socialprof.violence import data as violence, events
 ROOT = Path(__file__).resolve().parents[1]
 ALONE = {'run_benchmarks', 'run_worlds'}   # they belong to no paper and write no result
 RUNS = sorted(p.relative_to(ROOT / 'nbs').with_suffix('').as_posix() for p in (ROOT / 'nbs').glob('*/run_*.ipynb') if p.stem not in ALONE)
-SHOWING = {'socialprof.lab.sections', 'socialprof.lab.summary'}   # draw, and also hand a run what goes into its result
+# draw, and also hand a run what goes into its result
+SHOWING = {f'socialprof.{name}' for name in ('lab.sections', 'lab.summary', 'hashtag.pages', 'engagement.likes_page')}
 # one key a line, for every run with its own defaults
 KEYS = '''
 import json, sys
