@@ -95,6 +95,27 @@ def test_the_time_since_the_last_post_knows_no_later_post():
     assert since_last(shuffled)['first'].sum() == whole['first'].sum()
 
 
+def test_a_company_named_later_changes_no_pause():
+    frame = posts()
+    frame['company'] = frame.company.where(np.random.default_rng(3).random(len(frame)) < .1, '')
+    whole = since_last(frame)
+    for share in (.05, .2, .5, .9):
+        early = frame[frame.time <= frame.time.quantile(share)]
+        pd.testing.assert_frame_equal(since_last(early), whole.loc[early.index])
+
+
+def test_test_posts_see_training_and_earlier_test_posts_only():
+    frame = posts().sort_values('time', kind='stable')
+    train = frame[:300]
+    test = frame[300:]
+    whole = since_last(frame).loc[test.index]
+    pd.testing.assert_frame_equal(since_last(test, before=train), whole)
+    assert since_last(test)['first'].sum() > whole['first'].sum()                    # without training, more are first
+    pd.testing.assert_frame_equal(since_last(test[:40], before=train), whole[:40])   # later test posts do not count
+    changed = train.assign(likes=0.)
+    pd.testing.assert_frame_equal(since_last(test.assign(likes=0.), before=changed), whole)
+
+
 def test_missing_companies_come_from_the_account():
     frame = pd.DataFrame(dict(account=['x', 'x', 'x', 'FCBayern'], company=['a', 'b', '', ''], time=pd.NaT))
     frame.loc[1, 'company'] = 'a'
@@ -116,16 +137,51 @@ def test_counts_and_sentiment_of_odd_texts():
 
 PROTECTED = '#SoupNight @someone <mention> EuroLeague CNN'
 
-@pytest.mark.parametrize('switch', ['spelling', 'punctuation', 'stop_words', 'lemmas', 'links'])
+@pytest.mark.parametrize('switch', ['spelling', 'punctuation', 'stop_words', 'lemmas', 'links', 'lower', 'mentions'])
 def test_names_tags_and_placeholders_are_protected(switch):
-    assert cleaned([PROTECTED], Cleaning(**{switch: True})) == [PROTECTED]
+    expected = {'lower': PROTECTED.lower(), 'mentions': '#SoupNight EuroLeague CNN'}.get(switch, PROTECTED)
+    assert cleaned([PROTECTED], Cleaning(**{switch: True})) == [expected]
 
 
 def test_every_switch_does_something_and_none_is_the_same():
-    post = 'The stores were openning, see <hyperlink> Today!'
+    post = 'The stores were openning, see <hyperlink> <mention> Today!'
     plain = cleaned([post], CLEANINGS['none'])[0]
     assert plain == post
-    for switch in ('links', 'spelling', 'lower', 'punctuation', 'stop_words', 'lemmas'):
+    for switch in ('links', 'mentions', 'spelling', 'lower', 'punctuation', 'stop_words', 'lemmas'):
         assert cleaned([post], Cleaning(**{switch: True}))[0] != post, switch
     assert cleaned([post, post], Cleaning(company=True), ['cnn', 'bbc']) == [f'{post} cnn', f'{post} bbc']
     assert cleaned(['', '!!!'], CLEANINGS['report, code'], ['a', 'b']) == ['a', 'b']
+
+
+@pytest.mark.parametrize('text, expected', [
+    ("We're proud, and they don't care", 'proud care'),
+    ("Boeing&amp;Cisco: this year's report", 'boeing cisco year report'),
+    ('In the U.S. 200,000 people', 'us 200000 people'),
+    ('नमस्ते। हिन्दी!', 'नमस्ते हिन्दी'),
+    ('THE SOUP IS READY', 'soup ready'),
+    ('soup 🍲!', 'soup 🍲'),
+    ('.@CNN’s report (#Soup):', '@cnn report #soup'),
+    ('&lt;b&gt; -- <hyperlink>', 'b'),
+])
+def test_marks_and_short_forms(text, expected):
+    rules = Cleaning(links=True, lower=True, punctuation=True, stop_words=True)
+    assert cleaned([text], rules) == [expected]
+
+
+def test_spelling_leaves_what_it_does_not_know():
+    stays = 'Labor Evning labor phony leakers mtgs sooo naïve fuerte abrazo covid19 econo… #tpyo @recieved <hyperlink>'
+    assert cleaned([stays], Cleaning(spelling=True)) == [stays]
+    assert cleaned(['(recieved, untill "tomorow")'], Cleaning(spelling=True)) == ['(received, until "tomorrow")']
+
+
+def test_a_text_is_cleaned_alike_whatever_is_beside_it():
+    texts = ['THE SOUP', 'the soup', 'The US and us', '', "don't"] * 3
+    for cleaning in CLEANINGS.values():
+        together = cleaned(texts, cleaning, ['cnn'] * 15)
+        assert together == [cleaned([text], cleaning, ['cnn'])[0] for text in texts]
+
+
+def test_cleaning_names_what_is_wrong():
+    with pytest.raises(TypeError, match=r"texts\[1\]: expected str, found nan"): cleaned(['a', float('nan')], Cleaning(lower=True))
+    with pytest.raises(ValueError, match='expected `companies`, found none'): cleaned(['a'], CLEANINGS['report'])
+    with pytest.raises(ValueError): cleaned(['a', 'b'], Cleaning(company=True), ['cnn'])

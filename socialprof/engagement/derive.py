@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TIME_COLUMNS', 'PAUSE_COLUMNS', 'PLACEHOLDERS', 'COUNTED', 'TEXT_COLUMNS', 'SENTIMENT_COLUMNS', 'date_parts',
-           'plain_name', 'company_of', 'seconds_of', 'since_last', 'counts', 'sentiment']
+           'plain_name', 'company_of', 'seconds_of', 'company_then', 'since_last', 'counts', 'sentiment']
 
 # %% ../../nbs/engagement/02a_derive.ipynb #7d6d0ccd
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import polars as pl
 
 from ..core.config import optional
 from ..core.splits import filled
@@ -57,42 +58,60 @@ def seconds_of(frame: pd.DataFrame) -> np.ndarray:
     time = pd.to_datetime(frame['time'], utc=True)
     return (time - pd.Timestamp(0, tz='UTC')).dt.total_seconds().to_numpy(float)
 
-# %% ../../nbs/engagement/02a_derive.ipynb #c430d591
+# %% ../../nbs/engagement/02a_derive.ipynb #c52cb096
+def company_then(
+    frame: pd.DataFrame,   # account and time, and, where it is known, company
+) -> np.ndarray:           # [n] names
+    "The company of each post as one could know it then: as written, else the account's last one, else its own name."
+    names = frame['company'].astype(str).to_numpy(object) if 'company' in frame else np.full(len(frame), '', object)
+    names = np.where(filled(frame, 'company'), names, None)
+    table = pd.DataFrame(dict(account=frame['account'].to_numpy(object), company=names))
+    # within a second, posts that name a company come first: their order in a file says nothing
+    order = np.lexsort((table['company'].isna(), seconds_of(frame)))
+    latest = table.iloc[order].groupby('account', sort=False)['company'].ffill().reindex(table.index)
+    plain = {account: plain_name(account) for account in table.loc[latest.isna(), 'account'].unique()}
+    return latest.where(latest.notna(), table['account'].map(plain)).to_numpy(object)
+
+# %% ../../nbs/engagement/02a_derive.ipynb #75fdc306
 PAUSE_COLUMNS = ('seconds', 'first')
 
 def since_last(
-    frame: pd.DataFrame,    # with `time`
-    by: str = 'company',    # or 'account'
-) -> pd.DataFrame:          # float64 [n] seconds (NaN: none before it, or no time), first (1 or 0)
+    frame: pd.DataFrame,                   # with `time`
+    by: str = 'company',                   # or 'account'
+    before: pd.DataFrame | None = None,    # further posts that count where they are earlier: those of training
+) -> pd.DataFrame:                         # float64 [n] seconds (NaN: none before it, or no time), first (1 or 0)
     "Seconds since the last post of the same company at or before this one (report, section 3)."
-    groups = company_of(frame) if by == 'company' else frame[by].to_numpy(object)
-    table = pd.DataFrame(dict(group=groups, seconds=seconds_of(frame)))
+    posts = frame if before is None else pd.concat([before, frame], ignore_index=True)
+    groups = company_then(posts) if by == 'company' else posts[by].to_numpy(object)
+    table = pd.DataFrame(dict(group=groups, seconds=seconds_of(posts)))
     ordered = table.sort_values('seconds', kind='stable', na_position='last')
     pause = ordered.groupby('group', sort=False)['seconds'].diff().reindex(table.index)
-    columns = dict(seconds=pause.to_numpy(), first=pause.isna().to_numpy(float))
-    return pd.DataFrame(columns, index=frame.index)
+    pause = pause.to_numpy()[len(posts) - len(frame):]
+    return pd.DataFrame(dict(seconds=pause, first=np.isnan(pause).astype(float)), index=frame.index)
 
-# %% ../../nbs/engagement/02a_derive.ipynb #716646a1
+# %% ../../nbs/engagement/02a_derive.ipynb #47f9775c
 PLACEHOLDERS = ('<hyperlink>', '<mention>')
 COUNTED = {   # column → what is counted in a text
     'words': r'\w+',
     'tags': r'#\w+',
     'mentions': r'<mention>|@\w+',
     'links': r'<hyperlink>|https?://\S+',
-    'emoji': '[\U0001F300-\U0001FAFF\u2600-\u27BF]',
+    'emoji': '[\U0001F300-\U0001FAFF\u2600-\u27BF]|[\U0001F1E6-\U0001F1FF]{2}',
     'marks': r'[!?]',
     'capitals': r'\b[A-Z]{2,}\b',
 }
 TEXT_COLUMNS = ('length', *COUNTED)
 
-# %% ../../nbs/engagement/02a_derive.ipynb #1ae9a3e6
+# %% ../../nbs/engagement/02a_derive.ipynb #f373f049
 def counts(
     texts: Sequence[str],   # [n]
 ) -> pd.DataFrame:          # float64 [n] columns TEXT_COLUMNS
     "Characters, and how many words, tags, mentions, links, emoji, marks and words in capitals each text has."
-    texts = pd.Series(list(texts), dtype=object)
-    columns = {name: texts.str.count(pattern).to_numpy(float) for name, pattern in COUNTED.items()}
-    return pd.DataFrame(dict(length=texts.str.len().to_numpy(float)) | columns)
+    texts = pl.Series('text', list(texts), dtype=pl.String)
+    parts = [pl.col('text').str.len_chars().alias('length')]
+    parts += [pl.col('text').str.count_matches(pattern).alias(name) for name, pattern in COUNTED.items()]
+    table = texts.to_frame().select(parts).cast(pl.Float64)
+    return pd.DataFrame(table.to_dict(as_series=False), columns=list(TEXT_COLUMNS), dtype=float)
 
 # %% ../../nbs/engagement/02a_derive.ipynb #c5c58298
 SENTIMENT_COLUMNS = ('neg', 'neu', 'pos', 'compound')
