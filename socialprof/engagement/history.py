@@ -62,7 +62,8 @@ def shrunk(
     shrinkage: float,    # posts that the parent counts as
 ) -> np.ndarray:
     "[n] means, drawn towards the parent; the parent itself where there is no post."
-    return (total + shrinkage * parent) / (count + shrinkage)
+    weight = count + shrinkage
+    return np.divide(total + shrinkage * parent, weight, out=np.array(parent, float), where=weight > 0)
 
 # %% ../../nbs/engagement/02b_history.ipynb #8cd53646
 def sums_before(
@@ -70,7 +71,7 @@ def sums_before(
     times: np.ndarray,    # [n] seconds; NaN comes after all others
     y: np.ndarray,        # [n] log likes
 ) -> tuple[np.ndarray, np.ndarray]:
-    "(sum, count) [n] over strictly earlier posts of the same value; posts of one second do not see each other."
+    "(sum, count) [n] over earlier posts of the same value; equal times are not earlier; of '' none."
     table = pd.DataFrame(dict(value=values, time=times, y=y, one=1.)).reset_index()
     table = table.sort_values('time', kind='stable')
     through = table.groupby('value', sort=False)[['y', 'one']].cumsum()
@@ -80,7 +81,7 @@ def sums_before(
     same = [table['value'], table['time'].fillna(np.inf)]
     first = running.groupby(same, sort=False).transform('first')
     first.index = table['index']
-    first = first.sort_index()
+    first = first.sort_index().mul(values != '', axis=0)
     return first['y'].to_numpy(), first['one'].to_numpy()
 
 # %% ../../nbs/engagement/02b_history.ipynb #cdb9c6bd
@@ -105,7 +106,7 @@ class AccountHistory(TransformerMixin, HistorySettings):
         return self
 
     def transform(self, frame: pd.DataFrame) -> pd.DataFrame:
-        "float64 [n]: a column a key, and `posts` of the account that training has."
+        "float64 [n]: a column a key, and `posts` that training has of the first key."
         check_is_fitted(self, 'sums_')
         columns = {key: encoded(self, frame, key) for key in self.keys}
         counts = looked_up(self.sums_[self.keys[0]], keys_of(frame, self.keys[0]))[1]
@@ -182,14 +183,13 @@ def encoded_before(
     total, count = sums_before(np.full(len(frame), 'all', object), seconds, y)
     parent = np.divide(total, count, out=np.zeros(len(frame)), where=count > 0)
     for name in (*PARENTS[key], key):
-        values = keys_of(frame, name)
-        total, count = (np.where(values == '', 0., sums) for sums in sums_before(values, seconds, y))
+        total, count = sums_before(keys_of(frame, name), seconds, y)
         parent = shrunk(total, count, parent, history.shrinkage)
     return parent
 
 # %% ../../nbs/engagement/02b_history.ipynb #9905dae3
 def earlier_rows(history: AccountHistory, frame: pd.DataFrame, y: np.ndarray) -> pd.DataFrame:
-    "The encodings of training posts by strictly earlier ones, and the earlier posts of the account."
+    "The encodings of training posts by strictly earlier ones, and the earlier posts of the first key."
     seconds = seconds_in(frame)
     columns = {key: encoded_before(history, frame, key, seconds, y) for key in history.keys}
     posts = sums_before(keys_of(frame, history.keys[0]), seconds, y)[1]
