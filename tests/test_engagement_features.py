@@ -162,6 +162,10 @@ def test_every_switch_does_something_and_none_is_the_same():
     ('soup 🍲!', 'soup 🍲'),
     ('.@CNN’s report (#Soup):', '@cnn report #soup'),
     ('&lt;b&gt; -- <hyperlink>', 'b'),
+    ('soup—#SoupNight/#b', 'soup #soupnight #b'),
+    ('see…<mention>/#tag-led', '<mention> #tag led'),
+    ('hi@soup.org', 'hi soup org'),
+    ('<mention>/<mention> #a/#b', '<mention> <mention> #a #b'),
 ])
 def test_marks_and_short_forms(text, expected):
     rules = Cleaning(links=True, lower=True, punctuation=True, stop_words=True)
