@@ -89,3 +89,13 @@ def test_wrong_words(socialprof, words, code, told):
 def test_what_there_is(socialprof, words, told):
     done = socialprof(*words)
     assert done.returncode == 0 and told in done.stdout, done.stderr
+
+
+def test_a_check_of_no_folder_and_of_an_empty_one_says_what_is_missing(tmp_path, python):
+    "A paper without a task: each task's first problem is named, and a folder that is not there is no list of tasks."
+    for paper in ('hashtag', 'engagement', 'violence'):
+        away = python('-m', 'socialprof', 'data', 'check', paper, tmp_path / 'away')
+        assert away.returncode == 1 and 'no such folder' in away.stderr and len(away.stderr.splitlines()) == 1, away.stderr
+        (tmp_path / paper).mkdir()
+        empty = python('-m', 'socialprof', 'data', 'check', paper, tmp_path / paper)
+        assert empty.returncode == 1 and '1 problem' not in empty.stderr and empty.stderr.count('expected') >= 2, empty.stderr

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from socialprof.engagement.claims import CLAIMS, GROUPS, NUMBERS, PAIRS, PLAIN, SUMMARY, TRIFLE, claims_on
-from socialprof.engagement.splits import SPLITS
+from socialprof.engagement.data import load
+from socialprof.engagement.splits import SPLITS, cells
 from socialprof.lab.draws import Resampled
 from socialprof.lab.intervals import metric_in
 from socialprof.lab.ledger import verdict
@@ -114,3 +115,11 @@ def test_no_method_is_claimed_that_is_not_there():
         terms = [term[1] for claim in COMPUTED if claim.task == task for term in claim.terms if not term[1].endswith(PAIRS)]
         assert {name.removesuffix(PLAIN) for name in terms} <= set(protocol.methods_of(task)), task
     assert {number.ours for number in NUMBERS} <= {*protocol.METHODS, ''}
+
+
+def test_a_source_without_likes_says_so():
+    "Test files alone: the reason is the missing target, whatever the split."
+    frame, task = load('likes', 'simulated', rows=300)
+    hidden = frame.assign(likes=np.nan)
+    for split in SPLITS:
+        with pytest.raises(ValueError, match='found none; add a training file'): cells(hidden, task, split)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from socialprof.core.folds import Cell
-from socialprof.engagement import fidelity, painter, paintings
+from socialprof.engagement import fidelity, painter, paintings, protocol
 from socialprof.engagement.views import Views
 from socialprof.lab.predictions import check
 from socialprof.lab.protocol import Task, Work
@@ -141,7 +141,7 @@ def test_one_bad_update_is_left_out(world, monkeypatch):
     assert model.bad_updates_ == 1 and all(torch.isfinite(weight).all() for weight in model.body_.unet.parameters())
 
 def test_methods(views):
-    fitted = paintings.fit_methods(list(paintings.METHODS), views, [CELL], Work('notebook', dict(steps=2, paint_steps=2)))
+    fitted = protocol.fit_methods(list(paintings.METHODS), views, [CELL], Work('notebook', dict(steps=2, paint_steps=2)))
     rows = fitted.predictions
     check(rows)
     assert set(rows.method) == set(paintings.METHODS) and set(rows.y) <= set(views.account)
@@ -153,12 +153,12 @@ def test_test_pictures_and_likes_are_not_read(views):
     "What is shown for test posts does not change with their pictures, or with anybody's kind."
     names = ['nearest old picture', 'random old picture', 'LoRA']
     work = Work('notebook', dict(steps=2, paint_steps=2))
-    before = paintings.shown_in(paintings.fit_methods(names, views, [CELL], work))
+    before = paintings.shown_in(protocol.fit_methods(names, views, [CELL], work))
     frame = views.frame.copy()
     frame.loc[CELL.test, 'picture'] = frame.picture[CELL.test[::-1]].to_numpy()
     frame['kind'] = frame.kind[::-1].to_numpy()
     frame.attrs = views.frame.attrs
-    after = paintings.shown_in(paintings.fit_methods(names, Views(frame, views.task), [CELL], work))
+    after = paintings.shown_in(protocol.fit_methods(names, Views(frame, views.task), [CELL], work))
     assert all(np.array_equal(before[name][0], after[name][0]) for name in names)
 
 def test_judges_are_not_shown(views):

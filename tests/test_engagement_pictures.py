@@ -13,7 +13,8 @@ from socialprof.engagement import images
 from socialprof.engagement.alignment import identity_probe, identity_warning, own_picture_rank
 from socialprof.engagement.captions import captions, tiny_blip
 from socialprof.engagement.data import load
-from socialprof.engagement.images import (UnreadPictures, image_vectors, joint_vectors, lite_network, missing_flag,
+from socialprof.engagement.views import joined
+from socialprof.engagement.images import (UnreadPictures, image_vectors, lite_network, missing_flag,
                                           open_picture, picture_speed, tiny_network)
 
 
@@ -138,10 +139,10 @@ def test_kinds_of_simulated_pictures_can_be_told_apart(posts):
     probe = LogisticRegression(max_iter=300).fit(vectors[:half], there.kind[:half])
     assert probe.score(vectors[half:], there.kind[half:]) > .9
 
-def test_joint_vectors_flag_what_is_missing(posts):
+def test_joined_vectors_flag_what_is_missing(posts):
     paths = [*posts.path[:20], '']
     vectors = image_vectors(paths)
-    both = joint_vectors(np.ones((21, 4)), vectors)
+    both = joined(np.ones((21, 4)), vectors)
     assert np.array_equal(both[:, -1], missing_flag(paths)) and np.isfinite(both).all()
     assert not both[-1, 4:-1].any()
 

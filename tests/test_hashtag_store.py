@@ -224,3 +224,13 @@ def test_killed_and_gone_on_with(store, tmp_path):
     first, second = ([row['row'] for row in table] for table in tables)
     assert first == second and len(first) == 15_000
     np.testing.assert_allclose(*([float(row['cosine']) for row in table] for table in tables), atol=2e-6)
+
+
+def test_a_store_without_tags_suggests_none(tmp_path):
+    from socialprof.core.models import tiny
+    from socialprof.hashtag.similar import tags_file
+    from socialprof.hashtag.store import build
+    store = build(tmp_path / 'store', ['soup tonight', 'rain again', 'a late train'], tiny('bert'))
+    (tmp_path / 'posts.txt').write_text('soup and bread\n', encoding='utf-8')
+    with pytest.raises(ValueError, match='expected posts with tags, found none'): tags_file(store, tmp_path / 'posts.txt', tmp_path / 'tags.csv')
+    assert not (tmp_path / 'tags.csv').exists()

@@ -6,7 +6,7 @@
 __all__ = ['AGREEMENT', 'TINY', 'LOCAL', 'NETWORKS', 'BATCH', 'missing_flag', 'content_key', 'open_picture', 'UnreadPictures',
            'Network', 'lite_pixels', 'Lite', 'agreement', 'compiled_graph', 'write_graph', 'lite_graph', 'lite_network',
            'tiny_network', 'hub_processor', 'clip_network', 'efficientnet_network', 'network_of', 'computed',
-           'picture_space', 'put_part', 'fill_shelf', 'width_of', 'image_vectors', 'joint_vectors', 'picture_speed']
+           'picture_space', 'put_part', 'fill_shelf', 'width_of', 'image_vectors', 'picture_speed']
 
 # %% ../../nbs/engagement/03a_images.ipynb #4fb3eed3
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ from ..core.store import store_vectors, touch_space
 def missing_flag(
     paths: Sequence[str],  # of picture files; '' for none
 ) -> np.ndarray:           # float32 [n]
-    "1 where there is no picture: '' or a file that is not there; a column for `joint_vectors`."
+    "1 where there is no picture: '' or a file that is not there; a column beside the vectors, see `views.joined`."
     return np.array([not path or not Path(path).is_file() for path in paths], np.float32)
 
 # %% ../../nbs/engagement/03a_images.ipynb #3653dd8f
@@ -340,16 +340,6 @@ def image_vectors(
     there = np.array([bool(key) for key in keys], bool)
     if there.any(): vectors[there] = shelf.vectors[[place[key] for key in keys if key]]
     return vectors
-
-# %% ../../nbs/engagement/03a_images.ipynb #d02c3ead
-def joint_vectors(
-    text: np.ndarray,    # [n, d]
-    image: np.ndarray,   # [n, e], NaN in rows without a picture
-) -> np.ndarray:         # float32 [n, d + e + 1]
-    "Side by side (report, section 4.1); zeros for a missing picture, flagged in the last column."
-    if len(text) != len(image): raise ValueError(f'expected as many rows of both, found {len(text)} and {len(image)}')
-    missing = np.isnan(image).any(1)
-    return np.column_stack([text, np.where(missing[:, None], 0, image), missing]).astype(np.float32)
 
 # %% ../../nbs/engagement/03a_images.ipynb #0d75d525
 def picture_speed(

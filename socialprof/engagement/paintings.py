@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['PROFILES', 'PAINTERS', 'MOST', 'HELD', 'OLD', 'METHODS', 'METHODS_PICTURE', 'LEAST', 'settings_of', 'pictures_at',
            'vectors_at', 'Parts', 'parts_of', 'Looks', 'looks_of', 'Shown', 'shown_by', 'size_of', 'fit_own',
-           'fit_nearest', 'fit_random', 'painter_rows', 'fields_of', 'fit_painter', 'painter_budget', 'fit_methods',
-           'shown_in', 'distance_page', 'kind_page', 'fault_page', 'loss_page', 'likes_line', 'judge_of', 'judged_page',
+           'fit_nearest', 'fit_random', 'painter_rows', 'fields_of', 'fit_painter', 'painter_budget', 'shown_in',
+           'distance_page', 'kind_page', 'fault_page', 'loss_page', 'likes_line', 'judge_of', 'judged_page',
            'sheet_page', 'encoders', 'as_facts']
 
 # %% ../../nbs/engagement/08d_paintings.ipynb #5c4c6f61
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 import numpy as np
@@ -26,8 +26,7 @@ from .fidelity import (
     account_shown, centroids_of, contact_sheet, judged, kid, mean_distance, nearest_old, own_distances, vectors_shown)
 from .painter import PARTS, REPORT, TINY, Painter, picture_faults, picture_prompts, pixels
 from .views import Views
-from ..lab import protocol
-from ..lab.protocol import Fitted, Method, Model, Work, methods_named, of_profile
+from ..lab.protocol import Fitted, Method, Model, Work, of_profile
 
 # %% ../../nbs/engagement/08d_paintings.ipynb #a54e86ec
 _SMALL = dict(model=TINY, size=32, batch_size=8)
@@ -231,16 +230,6 @@ METHODS: dict[str, Method] = {method.name: method for method in OLD} | {
     name: Method(name, 'prompts', partial(fit_painter, name=name), note, budget=partial(painter_budget, name=name))
     for name, (_, note) in PAINTERS.items()}
 METHODS_PICTURE = METHODS
-
-# %% ../../nbs/engagement/08d_paintings.ipynb #fd7aa612
-def fit_methods(
-    names: Sequence[str],      # of METHODS
-    views: Views,
-    cells: Sequence[Cell],
-    work: Work | None = None,  # None: the quick profile's
-) -> Fitted:
-    "Fit methods on cells and show pictures for the test posts. LookupError for an unknown name."
-    return protocol.fit_methods(methods_named(names, METHODS), views, cells, work)
 
 # %% ../../nbs/engagement/08d_paintings.ipynb #0d77c714
 def shown_in(fitted: Fitted) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -42,7 +42,8 @@ def joined(
     text: np.ndarray,     # [n, d]
     picture: np.ndarray,  # [n, e], NaN in rows without a picture
 ) -> np.ndarray:          # float32 [n, d + e + 1]
-    "Both vectors side by side, zeros for a missing picture, and a last column that flags it."
+    "Both vectors side by side (report, section 4.1), zeros for a missing picture, and a last column that flags it."
+    if len(text) != len(picture): raise ValueError(f'expected rows for both, found {len(text)} and {len(picture)}')
     missing = np.isnan(picture).any(1)
     return np.column_stack([text, np.nan_to_num(picture), missing]).astype(np.float32)
 

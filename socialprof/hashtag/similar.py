@@ -453,7 +453,9 @@ def _tags_csv(number: int, post: Post, tags: list[Suggestion]) -> list[tuple]:
 
 # %% ../../nbs/hashtag/05a_similar.ipynb #48754d87
 def _tags_work(store: Store, top: int, form: str, neighbours: int, present: str, exclude: str) -> Work:
-    "How suggested tags are written."
+    "How suggested tags are written; ValueError for a store without any."
+    if not any(store.tags(i) for i in range(len(store))):
+        raise ValueError(f'{store.folder}: expected posts with tags, found none; build it from posts with tags')
     def lines(first, posts):
         users = [post.user for post in posts]
         tags = suggest_tags(store, [post.text for post in posts], top, neighbours, present, exclude, users)

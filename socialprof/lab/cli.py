@@ -196,15 +196,22 @@ def get(paper: str):
         typer.echo('## ' + next(part for title, part in sections.items() if title.startswith(paper)))
 
 # %% ../../nbs/lab/05_cli.ipynb #03c23fed
+def _first_reason(problem: Exception) -> str:
+    "What an error says first, without the line that only counts problems."
+    lines = str(problem).splitlines() or ['']
+    return lines[1] if len(lines) > 1 and lines[0].endswith(('problem', 'problems')) else lines[0]
+
+# %% ../../nbs/lab/05_cli.ipynb #5ac3a768
 def _tasks(module, paper: str, folder: Path) -> list[str]:
     "The tasks that a folder has files for; FileNotFoundError says for each task why it has none, or which one it is."
+    if not folder.exists(): raise FileNotFoundError(f'{folder}: no such folder; name the one that holds the files')
     tasks = module.tasks_in(folder)
     if tasks: return tasks
     reasons = []
     fitting = []
     for name in module.TASKS:
         try: module.read(folder, name)
-        except (ValueError, OSError) as problem: reasons.append(f'{name}: {str(problem).splitlines()[0]}')
+        except (ValueError, OSError) as problem: reasons.append(f'{name}: {_first_reason(problem)}')
         else: fitting.append(f'{paper}/{name}')
     if fitting:
         raise FileNotFoundError(
