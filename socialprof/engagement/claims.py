@@ -290,21 +290,20 @@ _HARDER = [
 
 # %% ../../nbs/engagement/09_claims.ipynb #26c597f1
 PAIRS = ' | pairs'
-PAIRED = .01   # of the share of pairs that are told rightly: what counts as none
+PAIRED = .01   # a gap in the share of pairs that are told rightly below which nothing is claimed
 
-def _paired(id: str, text: str, better: str, worse: str, printed: str) -> list[Claim]:
-    "Which of two posts got more likes, on two splits."
+def _paired(id: str, text: str, better: str, worse: str, printed: str) -> Claim:
+    "Which of two later posts of one account got more likes: `run_explore` judges them."
     about = dict(where='Section 4.1', printed=printed, minimal=PAIRED, metric='accuracy')
-    return [Claim(id + suffix, text, 'likes', beats(better + PAIRS, worse + PAIRS, split), **about)
-            for split, suffix in _ON[:2]]
+    return Claim(id, text, 'likes', beats(better + PAIRS, worse + PAIRS, 'time'), **about)
 
 _MATCHED = [
-    *_paired('E8a', 'the text tells which of two like posts got more likes', 'text', 'chance', '"intricate nuances"'),
-    *_paired('E8b', 'the picture tells which of two like posts got more likes', 'picture', 'chance',
+    _paired('E8a', 'the text tells which of two like posts got more likes', 'text', 'chance', '"intricate nuances"'),
+    _paired('E8b', 'the picture tells which of two like posts got more likes', 'picture', 'chance',
              '"intricate nuances"'),
-    *_paired('E8c', 'the caption tells which of two like posts got more likes', 'caption', 'chance', _RICH),
-    *_paired('E8d', 'the time tells which of two like posts got more likes', 'time', 'chance', '"temporal factors"'),
-    *_paired('E8e', 'all of them together tell it better than the text', 'together', 'text', '"comprehensive"')]
+    _paired('E8c', 'the caption tells which of two like posts got more likes', 'caption', 'chance', _RICH),
+    _paired('E8d', 'the time tells which of two like posts got more likes', 'time', 'chance', '"temporal factors"'),
+    _paired('E8e', 'all of them together tell it better than the text', 'together', 'text', '"comprehensive"')]
 
 # %% ../../nbs/engagement/09_claims.ipynb #566c0aee
 PLAIN = ' | without placeholders'
